@@ -363,7 +363,7 @@ static void explain_last(Answers *a, ControlExplain *ret) {
         case OUTCOME_RETRY:
         case _DEPLOY_OUTCOME_MAX:
         default:
-                say(ret, str_format("The last deploy, %s of version %s, failed at %s: %s.", r.id, r.label,
+                say(ret, str_format("The last deploy, %s of version %s, failed in %s at %s: %s.", r.id, r.label, r.stage,
                                     r.ended ? r.ended : "-", r.error ? r.error : "-"));
                 if (r.outcome == OUTCOME_ROLLED_BACK && r.previous)
                         say(ret, str_format("This host went back to version %s by itself.", r.previous));

@@ -147,7 +147,7 @@ void time_format_span(usec_t span, char ret[32]) {
                 { SEC(3600), SEC(60), "h", "min" },
                 { SEC(60), SEC(1), "min", "s" },
         };
-        uint64_t large, small;
+        unsigned large, small; /* the largest span has 213503982 days */
         size_t i;
 
         if (span == USEC_INFINITY) {
@@ -158,15 +158,13 @@ void time_format_span(usec_t span, char ret[32]) {
         for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
                 if (span < rows[i].large)
                         continue;
-                large = span / rows[i].large;
-                small = span % rows[i].large / rows[i].small;
+                large = (unsigned) (span / rows[i].large);
+                small = (unsigned) (span % rows[i].large / rows[i].small);
                 if (small > 0)
-                        (void) snprintf(ret, 32, "%llu %s %llu %s", (unsigned long long) large,
-                                        rows[i].large_name, (unsigned long long) small,
+                        (void) snprintf(ret, 32, "%u %s %u %s", large, rows[i].large_name, small,
                                         rows[i].small_name);
                 else
-                        (void) snprintf(ret, 32, "%llu %s", (unsigned long long) large,
-                                        rows[i].large_name);
+                        (void) snprintf(ret, 32, "%u %s", large, rows[i].large_name);
                 return;
         }
 

@@ -135,7 +135,6 @@ static int read_pem(const char *path, Buf *ret, Error **reterr) {
 
 /* One of the command line is trusted for whatever is read with it. */
 static int add_trusted_option(Session *s, const char *text) {
-        static const char *const purposes[] = { "publish", "assign" };
         _cleanup_(buf_done) Buf pem = BUF_INIT(LIMIT_KEY_BYTES);
         _cleanup_(error_freep) Error *err = NULL;
         _cleanup_free_ char *id = NULL;
@@ -147,8 +146,8 @@ static int add_trusted_option(Session *s, const char *text) {
                 return session_fail(s, EXIT_CODE_USAGE, NULL,
                                     "--trusted-key %.200s: not of the form ID=FILE", text);
         r = read_pem(equal + 1, &pem, &err);
-        for (size_t i = 0; r == 0 && i < ELEMENTS(purposes); i++)
-                r = add_key(&s->keys, id, purposes[i], NULL, buf_str(&pem));
+        if (r == 0)
+                r = add_key(&s->keys, id, "", NULL, buf_str(&pem));
         return r < 0 ? session_broken(s, r, err, "--trusted-key %s", id) : 0;
 }
 

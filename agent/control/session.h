@@ -31,7 +31,7 @@ typedef struct Session {
         sd_event *loop;
         Store *store;       /* NULL where the command needs none */
         char *store_id;     /* what the configuration says that it must be, or NULL */
-        JsonArray keys;     /* TaskKey: trusted; of the configuration and of --trusted-key */
+        JsonArray keys;     /* TaskKey: trusted; of the configuration, and of --trusted-key with the purpose "": any */
         bool unsigned_ok;   /* with no keys: documents without a signature count (file:, or the configuration's word) */
 } Session;
 

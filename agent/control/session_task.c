@@ -187,18 +187,32 @@ int session_open_payload(Session *s, const Buf *envelope, const char *type, Buf 
         return r;
 }
 
+/* The trusted keys as they are asked for: what the command line names is trusted for whatever is
+ * read with it. The copy borrows all but itself. NULL: no memory. */
+static TaskKey *keys_for(const Session *s, char *purpose) {
+        TaskKey *keys = calloc(s->keys.n + 1, sizeof(TaskKey));
+
+        for (size_t i = 0; keys && i < s->keys.n; i++) {
+                keys[i] = ((const TaskKey *) s->keys.items)[i];
+                if (str_is_empty(keys[i].purpose))
+                        keys[i].purpose = purpose;
+        }
+        return keys;
+}
+
 int session_open_envelope(Session *s, const char *name, const Buf *envelope, const char *type,
                           const JsonTable *table, void *ret, char **ret_key_id, Error **reterr) {
         _cleanup_(buf_done) Buf payload = BUF_INIT(LIMIT_DOCUMENT_BYTES);
         _cleanup_free_ char *type_copy = strdup(type), *purpose = strdup(purpose_of(type));
+        _cleanup_free_ TaskKey *keys = keys_for(s, purpose);
         TaskOpen ask = { .type = type_copy,
                          .purpose = purpose,
-                         .keys = s->keys,
+                         .keys = { .items = keys, .n = s->keys.n },
                          .unsigned_allowed = s->unsigned_ok };
         TaskOpened opened = { 0 };
         int r;
 
-        if (!type_copy || !purpose)
+        if (!type_copy || !purpose || !keys)
                 return -ENOMEM;
         r = run_open(s, &ask, envelope, &payload, &opened, reterr);
         if (r < 0)

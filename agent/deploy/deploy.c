@@ -82,23 +82,34 @@ static LogFields log_of(const Deploy *d) {
                             .version = d->record.label };
 }
 
-void deploy_event(Deploy *d, const char *format, ...) {
-        _cleanup_free_ char *text = NULL;
+static void event(Deploy *d, int priority, const char *message_id, const char *format, va_list ap) {
         LogFields fields = log_of(d);
         usec_t now = pipeline_realtime(d->p);
-        va_list ap;
-        int n;
+        char *text = NULL;
 
-        va_start(ap, format);
-        n = vasprintf(&text, format, ap);
-        va_end(ap);
-        if (n < 0) {
-                text = NULL;
+        if (vasprintf(&text, format, ap) < 0)
                 return;
-        }
+        fields.message_id = message_id;
         record_event(&d->record, now, "%s", text);
         record_log_line(d->log_fd, now, stages[d->stage].name, text);
-        log_fields(LOG_INFO, &fields, "%s", text);
+        log_fields(priority, &fields, "%s", text);
+        free(text);
+}
+
+void deploy_event(Deploy *d, const char *format, ...) {
+        va_list ap;
+
+        va_start(ap, format);
+        event(d, LOG_INFO, NULL, format, ap);
+        va_end(ap);
+}
+
+void deploy_tell(Deploy *d, int priority, const char *message_id, const char *format, ...) {
+        va_list ap;
+
+        va_start(ap, format);
+        event(d, priority, message_id, format, ap);
+        va_end(ap);
 }
 
 /* Ends whatever the present step has under way. */
@@ -208,22 +219,22 @@ static bool is_passing(DeployStage stage, int r) {
 /* The first failure of an attempt is the one that is told; later ones on the way back are events. */
 static void note_failure(Deploy *d, int r, const Error *err) {
         AttemptState *a = &d->p->state->attempt;
-        LogFields fields = log_of(d);
         const char *words = err ? error_text(err) : strerror(-r);
 
-        deploy_event(d, "%s failed: %s", stages[d->stage].name, words);
-        if (a->failed)
+        if (a->failed) {
+                deploy_event(d, "%s failed: %s", stages[d->stage].name, words);
                 return;
+        }
+        deploy_tell(d, LOG_ERR, LOG_ID_DEPLOY_FAILED, "deploy of %s failed in %s: %s", d->record.label,
+                    stages[d->stage].name, words);
         a->failed = true;
         d->failed_in = d->stage;
         free(a->error);
         a->error = str_format("%s: %s", stages[d->stage].name, words);
         free(d->record.error);
-        d->record.error = a->error ? strdup(a->error) : NULL;
+        d->record.error = strdup(words);
         if (!d->retry)
                 d->retry = is_passing(d->stage, r);
-        fields.message_id = LOG_ID_DEPLOY_FAILED;
-        log_fields(LOG_ERR, &fields, "deploy of %s failed in %s: %s", d->record.label, stages[d->stage].name, words);
 }
 
 static void record_stage(Deploy *d, DeployStage next) {
@@ -267,16 +278,15 @@ static DeployOutcome outcome_of(const Deploy *d) {
 /* An attempt that failed for good is not tried again on its own. */
 static void quarantine_target(Deploy *d) {
         AttemptState *a = &d->p->state->attempt;
-        LogFields fields = log_of(d);
 
         if ((a->kind != DEPLOY_ASSIGNED && a->kind != DEPLOY_SETTINGS) || !a->target.sha256)
                 return;
         if (quarantine_add(d->p->state, a->target.revision, a->target.label, a->target.sha256, a->error,
                            pipeline_realtime(d->p)) < 0)
                 return;
-        fields.message_id = LOG_ID_QUARANTINED;
-        log_fields(LOG_WARNING, &fields, "version %s (revision %llu) is quarantined: not tried again until a new assign or `tendril deploy --retry`",
-                   a->target.label, (unsigned long long) a->target.revision);
+        deploy_tell(d, LOG_WARNING, LOG_ID_QUARANTINED,
+                    "version %s (revision %llu) is quarantined: not tried again until a new assign or `tendril deploy --retry`",
+                    a->target.label, (unsigned long long) a->target.revision);
 }
 
 static int on_again(sd_event_source *source _unused_, void *userdata) {
@@ -294,7 +304,6 @@ static int on_again(sd_event_source *source _unused_, void *userdata) {
 static void deploy_finish(Deploy *d) {
         _cleanup_(error_freep) Error *err = NULL;
         Pipeline *p = d->p;
-        LogFields fields = log_of(d);
         char now[TIME_RFC3339_SIZE], span[32];
 
         d->record.outcome = outcome_of(d);
@@ -305,8 +314,7 @@ static void deploy_finish(Deploy *d) {
         time_format_span(pipeline_now(p) - d->began_usec, span);
 
         if (d->record.outcome == OUTCOME_DONE) {
-                fields.message_id = LOG_ID_DEPLOY_DONE;
-                log_fields(LOG_NOTICE, &fields, "version %s is served (%s)", d->record.label, span);
+                deploy_tell(d, LOG_NOTICE, LOG_ID_DEPLOY_DONE, "version %s is served", d->record.label);
                 watch_failed(p, false, 0);
         } else {
                 if (d->record.outcome != OUTCOME_RETRY)
@@ -449,6 +457,13 @@ static int record_init(Deploy *d, Error **reterr) {
         return 0;
 }
 
+/* Ids sort by time also within a second: the microseconds stand in front of the chance. */
+static void make_id(usec_t realtime, char ret[32]) {
+        uint32_t within = (uint32_t) (realtime % SEC(1));
+
+        time_make_id(realtime, within << 12 | (backoff_chance() & 0xfff), ret);
+}
+
 int deploy_begin(Pipeline *p, DeployKind kind, VersionState *target, BundleRef *bundle, const char *path,
                  Error **reterr) {
         AttemptState *a = &p->state->attempt;
@@ -459,7 +474,7 @@ int deploy_begin(Pipeline *p, DeployKind kind, VersionState *target, BundleRef *
         if (p->deploy)
                 return error_set(reterr, -EBUSY, "deploy %s runs; `tendril wait --deploy %s` waits for its end",
                                  p->deploy->record.id, p->deploy->record.id);
-        time_make_id(pipeline_realtime(p), backoff_chance(), id);
+        make_id(pipeline_realtime(p), id);
         d = deploy_new(p);
         if (!d)
                 return error_set(reterr, -ENOMEM, "begin deploy: out of memory");
@@ -485,13 +500,8 @@ int deploy_begin(Pipeline *p, DeployKind kind, VersionState *target, BundleRef *
         d->log_fd = record_log_open(p->spec.paths->log, id);
         d->stage = DEPLOY_LEASE;
         p->deploy = d;
-        {
-                LogFields fields = log_of(d);
-
-                fields.message_id = LOG_ID_DEPLOY_STARTED;
-                log_fields(LOG_NOTICE, &fields, "deploy of version %s begins (%s)", d->record.label,
-                           deploy_kind_names[kind]);
-        }
+        deploy_tell(d, LOG_NOTICE, LOG_ID_DEPLOY_STARTED, "deploy of version %s begins (%s)", d->record.label,
+                    deploy_kind_names[kind]);
         record_stage(d, DEPLOY_LEASE);
         stage_begin(d);
         return 0;

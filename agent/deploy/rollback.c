@@ -19,8 +19,6 @@ static const VersionState *old_of(Deploy *d) {
 
 static int step_slot(Deploy *d, Error **reterr) {
         const VersionState *old = old_of(d);
-        LogFields fields = { .deploy_id = d->record.id, .stage = "rollback", .version = d->record.label,
-                             .message_id = LOG_ID_ROLLED_BACK };
         int r;
 
         if (!d->p->state->attempt.turned || !old)
@@ -28,8 +26,7 @@ static int step_slot(Deploy *d, Error **reterr) {
         r = slot_turn(d->p->slot_fd, slot_from_name(old->slot));
         if (r < 0)
                 return error_set(reterr, r, "turn the slot back to %s: %s", old->slot, strerror(-r));
-        log_fields(LOG_WARNING, &fields, "turned back: version %s is served from slot %s", old->label, old->slot);
-        deploy_event(d, "turned back: version %s is served from slot %s", old->label, old->slot);
+        deploy_tell(d, LOG_WARNING, LOG_ID_ROLLED_BACK, "turned back: version %s is served from slot %s", old->label, old->slot);
         return STEP_DONE;
 }
 

@@ -168,6 +168,7 @@ void deploy_stage_ended(Deploy *d, int r, Error *err);
 
 /* Words for the operator: in the record, its log, the journal. */
 void deploy_event(Deploy *d, const char *format, ...) _printf_(2, 3);
+void deploy_tell(Deploy *d, int priority, const char *message_id, const char *format, ...) _printf_(4, 5);
 
 /* Puts the state on disk. */
 int pipeline_save(Pipeline *p, Error **reterr);

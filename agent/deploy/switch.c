@@ -197,7 +197,7 @@ static int turn_slot(Deploy *d, Error **reterr) {
         r = slot_turn(d->p->slot_fd, slot_from_name(a->target.slot));
         if (r < 0)
                 return error_set(reterr, r, "turn the slot to %s: %s", a->target.slot, strerror(-r));
-        deploy_event(d, "switched: version %s is served from slot %s", a->target.label, a->target.slot);
+        deploy_tell(d, LOG_NOTICE, LOG_ID_SWITCHED, "switched: version %s is served from slot %s", a->target.label, a->target.slot);
         pipeline_changed(d->p);
         return STEP_DONE;
 }

@@ -107,7 +107,8 @@ bool services_find(const Services *services, Slot slot, const char *name, Servic
 
         if (!s)
                 return false;
-        service_status(s, ret);
+        if (ret)
+                service_status(s, ret);
         return true;
 }
 

@@ -2,10 +2,10 @@
 
 /*
  * YAML 1.1 into the same values as JSON, by libyaml, with the line of each value. One document a text. Plain scalars are
- * typed by YAML 1.1's rules (yes/no/on/off are booleans, y and n alone are not, 0o and 0x and 010 numbers, ~ is null, numbers with `_`); a quoted
- * scalar is always a string. Anchors and aliases work, with a limit on what they expand to; tags other than the core
- * ones, merge keys with anything but maps, duplicate keys, keys that are not scalars, and more than
- * LIMIT_YAML_DEPTH levels are errors.
+ * typed by YAML 1.1's rules (yes/no/on/off are booleans, y and n alone are not; 0o and 0x and 010 and 1:30 and numbers
+ * with `_` are numbers; ~ is null); a quoted scalar is always a string. Anchors and aliases work, with a limit on what
+ * they expand to; tags other than the core ones, merge keys with anything but maps, duplicate keys, keys that are not
+ * scalars or have an anchor, and more than LIMIT_YAML_DEPTH levels are errors.
  *
  * Source: yaml.org/spec/1.1, yaml.org/type.
  */
@@ -14,7 +14,8 @@
 
 typedef struct YamlDoc YamlDoc;
 
-/* name stands in error texts ("name:line: ..."). An empty text is an empty object. -EBADMSG, -EFBIG, -ENOMEM. */
+/* name stands in error texts ("name:line: ..."). An empty text is an empty object.
+ * -EBADMSG, -ERANGE (a number beyond 64 bits), -EFBIG (more than LIMIT_YAML_VALUES values), -ENOMEM. */
 int yaml_parse(const char *text, size_t size, const char *name, YamlDoc **ret, Error **reterr);
 
 /* The root value; borrowed, valid as long as the document. */

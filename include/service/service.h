@@ -98,7 +98,7 @@ int services_stop(Services *services, Slot slot, const char *name);
 /* How many there are in a slot, in any state. */
 size_t services_count(const Services *services, Slot slot);
 
-/* The i-th of all, in order of start; false behind the last. */
+/* The i-th of all, in order of start; false behind the last. services_find(): ret may be NULL. */
 bool services_get(const Services *services, size_t i, ServiceStatus *ret);
 bool services_find(const Services *services, Slot slot, const char *name, ServiceStatus *ret);
 
