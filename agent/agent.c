@@ -25,6 +25,9 @@
 /* How long a stop waits for a stage that should not be left. */
 #define STOP_USEC SEC(30)
 
+/* How often a store that could not be opened is tried again. */
+#define STORE_AGAIN_USEC SEC(5)
+
 struct Agent {
         sd_event *loop;
         char *const *env;
@@ -39,6 +42,7 @@ struct Agent {
         Pipeline *pipeline;
         ControlServer *control;
         sd_event_source *stop_timer;
+        sd_event_source *store_timer;
         bool stopping;
 };
 
@@ -82,6 +86,37 @@ static int open_store(Agent *a, const Config *config, Store **ret, Error **reter
         if (!config->store.url)
                 return 0;
         return store_file_new(a->loop, config->store.url, NULL, ret, reterr);
+}
+
+static void try_store_later(Agent *a);
+
+static int on_try_store(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata) {
+        Agent *a = userdata;
+        _cleanup_(error_freep) Error *err = NULL;
+
+        if (a->store)
+                return 0;
+        if (open_store(a, a->config, &a->store, &err) < 0) {
+                pipeline_store_failed(a->pipeline, error_text(err));
+                try_store_later(a);
+                return 0;
+        }
+        helpers_set_config(a->helpers, a->config, store_is_local(a->store));
+        pipeline_set_config(a->pipeline, a->config, a->store);
+        return 0;
+}
+
+static void try_store_later(Agent *a) {
+        a->store_timer = sd_event_source_disable_unref(a->store_timer);
+        (void) sd_event_add_time_relative(a->loop, &a->store_timer, CLOCK_BOOTTIME, STORE_AGAIN_USEC, 0, on_try_store, a);
+}
+
+/* A store that cannot be opened now stops nothing: what runs goes on, what is on this disk is started. */
+static void begin_store(Agent *a) {
+        if (a->store || !a->config->store.url)
+                return;
+        pipeline_store_failed(a->pipeline, "it cannot be opened");
+        (void) on_try_store(NULL, 0, a);
 }
 
 static void on_change(void *userdata) {
@@ -163,16 +198,16 @@ int agent_new(sd_event *loop, const AgentOptions *options, Agent **ret, Error **
                 r = helpers_new(loop, a->config, options->libexec, &a->helpers, reterr);
         if (r >= 0)
                 r = probe_view(a, reterr);
-        if (r >= 0)
-                r = open_store(a, a->config, &a->store, reterr);
         if (r < 0)
                 return r;
+        (void) open_store(a, a->config, &a->store, NULL); /* begin_store() says what is wrong */
         helpers_set_config(a->helpers, a->config, a->store && store_is_local(a->store));
         r = start_pipeline(a, reterr);
         if (r >= 0)
                 r = start_control(a, reterr);
         if (r < 0)
                 return r;
+        begin_store(a);
         *ret = TAKE_PTR(a);
         return 0;
 }
@@ -247,6 +282,7 @@ Agent *agent_free(Agent *a) {
         if (!a)
                 return NULL;
         a->stop_timer = sd_event_source_disable_unref(a->stop_timer);
+        a->store_timer = sd_event_source_disable_unref(a->store_timer);
         a->control = control_server_free(a->control);
         a->answers = answers_free(a->answers);
         a->pipeline = pipeline_free(a->pipeline);

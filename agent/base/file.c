@@ -58,7 +58,7 @@ static int place_open(int dir_fd, const char *path, bool sync, Place *ret) {
 /* One byte more than the buffer may hold decides between the end of the file and -EFBIG. */
 static int read_rest(int fd, Buf *ret) {
         size_t begin = ret->size, room;
-        char probe, *to;
+        char probe = 0, *to;
         ssize_t n;
 
         for (;;) {

@@ -10,6 +10,7 @@
 #include "agent/limits.h"
 #include "base/file.h"
 #include "base/str.h"
+#include "deploy/phase.h"
 #include "deploy/stage.h"
 #include "loop/log.h"
 
@@ -82,7 +83,7 @@ static LogFields log_of(const Deploy *d) {
                             .version = d->record.label };
 }
 
-static void event(Deploy *d, int priority, const char *message_id, const char *format, va_list ap) {
+static void _printf_(4, 0) event(Deploy *d, int priority, const char *message_id, const char *format, va_list ap) {
         LogFields fields = log_of(d);
         usec_t now = pipeline_realtime(d->p);
         char *text = NULL;
@@ -543,6 +544,14 @@ int deploy_resume(Pipeline *p, Error **reterr) {
         if (d->resume_at == _DEPLOY_STAGE_INVALID)
                 d->resume_at = DEPLOY_LEASE;
         p->deploy = d;
+        if (phase_awaits_boot(a)) {
+                d->reboot = true;
+                d->stage = d->resume_at;
+                deploy_event(d, "the agent was started again, and the host not: the deploy waits for the reboot that a hook asked for");
+                if (p->spec.on_reboot)
+                        p->spec.on_reboot(p->spec.userdata);
+                return 0;
+        }
         deploy_event(d, "the agent was started again; the deploy goes on at '%s'", a->stage ? a->stage : "lease");
         stage_begin(d);
         return 0;

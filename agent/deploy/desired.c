@@ -147,7 +147,6 @@ static void on_reported(void *userdata, int r, const StoreReply *reply _unused_,
 
 static char *report_text(Pipeline *p) {
         _cleanup_(buf_done) Buf text = BUF_INIT(LIMIT_DOCUMENT_BYTES);
-        _cleanup_(json_freep) Json *value = NULL;
         const State *s = p->state;
         char changed[TIME_RFC3339_SIZE];
         PipelineStatus status;
@@ -359,6 +358,10 @@ static void on_desired(void *userdata, int r, const StoreReply *reply, Error *er
                 broken(p, "read desired.json", r, err);
                 return;
         }
+        if (r == STORE_ABSENT && p->state->desired.revision > 0) {
+                broken(p, "the assignment", -ENOENT, NULL);
+                return;
+        }
         store_said(p, true, NULL);
         w->desired_usec = pipeline_now(p);
         if (r == STORE_ABSENT || r == STORE_UNCHANGED) {
@@ -410,7 +413,12 @@ static void on_head(void *userdata, int r, const StoreReply *reply, Error *err) 
                 broken(p, "read the head", r, err);
                 return;
         }
-        store_said(p, true, NULL);
+        if (r == STORE_ABSENT && p->state->desired.revision > 0 && w->has_head) {
+                broken(p, "the environment's head", -ENOENT, NULL);
+                return;
+        }
+        if (r != STORE_ABSENT)
+                store_said(p, true, NULL);
         if (r == 0)
                 take_head(p, reply);
         if ((w->has_head && w->head.revision != p->state->desired.revision) || w->desired_usec == 0 ||
@@ -476,6 +484,10 @@ void watch_failed(Pipeline *p, bool retry, usec_t least) {
                 return;
         }
         w->not_before_usec = pipeline_now(p) + MAX(backoff_next(&w->retry, backoff_chance()), least);
+}
+
+void pipeline_store_failed(Pipeline *p, const char *words) {
+        store_said(p, false, words);
 }
 
 void watch_stop(Pipeline *p) {

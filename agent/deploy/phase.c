@@ -155,6 +155,12 @@ static char *boot_name(void) {
         return str_format("%s-%llu", id, (unsigned long long) start);
 }
 
+bool phase_awaits_boot(const AttemptState *attempt) {
+        _cleanup_free_ char *now = attempt->boot ? boot_name() : NULL;
+
+        return now && str_equal(now, attempt->boot);
+}
+
 static int ask_reboot(Deploy *d, const char *phase, const char *last, Error **reterr) {
         AttemptState *a = &d->p->state->attempt;
         int r;

@@ -10,3 +10,6 @@ int phase_run(Deploy *d, const char *phase, char *const *names, bool staging, Er
 /* One command of the Buildfile, in staging. 0: under way. */
 int phase_command(Deploy *d, const PlanProcess *process, HookRun **ret, Error **reterr,
                   void (*on_done)(void *userdata, int r, const char *last, Error *err));
+
+/* A hook asked for a reboot, and this is still the boot in which it did. */
+bool phase_awaits_boot(const AttemptState *attempt);

@@ -100,6 +100,9 @@ int pipeline_new(const PipelineSpec *spec, Pipeline **ret, Error **reterr);
 /* A reload. The new one is borrowed; store may be the same. */
 void pipeline_set_config(Pipeline *pipeline, const Config *config, Store *store);
 
+/* The configured store cannot even be opened: told as its silence is, until pipeline_set_config() brings one. */
+void pipeline_store_failed(Pipeline *pipeline, const char *words);
+
 /* Commands. 0 with *ret_id (borrowed, may be NULL), -EBUSY: a deploy runs; -EINVAL, -ENOENT with words. */
 int pipeline_deploy_bundle(Pipeline *pipeline, const char *path, const char *label, const char **ret_id, Error **reterr);
 int pipeline_rollback(Pipeline *pipeline, const char **ret_id, Error **reterr);
