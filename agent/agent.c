@@ -227,6 +227,17 @@ static int check_fixed(Agent *a, const Config *config, Error **reterr) {
         return 0;
 }
 
+/* A deploy has calls under way to its store, and a lane in its environment. */
+static int check_busy(Agent *a, const Config *config, bool same_store, Error **reterr) {
+        PipelineStatus s;
+
+        pipeline_status(a->pipeline, &s);
+        if (!s.record || (same_store && str_equal(config->environment, a->config->environment)))
+                return 0;
+        return error_set(reterr, -EBUSY, "store and environment cannot change while deploy %s runs: reload again behind it",
+                         s.record->id);
+}
+
 int agent_reload(Agent *a, char **ret_text, Error **reterr) {
         _cleanup_(config_freep) Config *config = NULL;
         _cleanup_(store_freep) Store *store = NULL;
@@ -239,6 +250,8 @@ int agent_reload(Agent *a, char **ret_text, Error **reterr) {
         if (r >= 0)
                 r = check_fixed(a, config, reterr);
         same = r >= 0 && str_equal(config->store.url, a->config->store.url);
+        if (r >= 0)
+                r = check_busy(a, config, same, reterr);
         if (r >= 0 && !same)
                 r = open_store(a, config, &store, reterr);
         (void) sd_notify(0, "READY=1");

@@ -26,6 +26,7 @@ VERSION = {version!r}
 {extra}
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = 65536  # head and body in one packet
     def answer(self, status, text):
         body = text.encode()
         self.send_response(status)

@@ -544,6 +544,54 @@ def test_sign_files(signed):
     shop.run("sign", "--store-desired", "prod", *keys.sign("publish"), code=FAILED)
 
 
+def configured(shop, text):
+    """Runs with a tendril.yaml and without TENDRIL_STORE."""
+    folder = shop.folder / "root" / "etc" / "tendril"
+    folder.mkdir(parents=True)
+    (folder / "tendril.yaml").write_text(text)
+    environment = shop.environment()
+    del environment["TENDRIL_STORE"]
+    shop.environment = lambda: environment
+
+
+def test_the_configuration_names_store_and_keys(signed):
+    shop, keys = signed
+    made = shop.json("init", "--store", shop.url)
+    shop.publish("1.0")
+    shop.publish("2.0", *keys.sign("publish"))
+    configured(shop, f"""
+store:
+  url: {shop.url}
+  id: "{made['id']}"
+trusted_keys:
+  - id: {keys.publish['id']}
+    purpose: publish
+    file: {keys.publish['public_file']}
+  - id: {keys.assign['id']}
+    purpose: assign
+    file: {keys.assign['public_file']}
+""")
+    words = ["assign", "--env", "prod", "--app", "shop", *keys.sign("assign"), "--version"]
+    shop.run(*words, "1.0", code=REFUSED)
+    shop.run(*words, "2.0")
+    shop.run(*words, "2.0")
+    # A key that may publish may not assign.
+    shop.run("sign", "--store-desired", "prod", *keys.sign("publish"), "--replace")
+    assert "purpose" in shop.run(*words, "2.0", code=REFUSED)
+
+
+def test_another_store_than_the_configured_one(shop):
+    shop.publish("1.0")
+    configured(shop, f"store:\n  url: {shop.url}\n  id: ffffffffffffffff\n")
+    assert "store.id" in shop.run("assign", "--env", "prod", "--app", "shop", "--version", "1.0", code=REFUSED)
+    assert not shop.path("environments").exists()
+
+
+def test_no_store_at_all(empty):
+    configured(empty, "{}")
+    assert "TENDRIL_STORE" in empty.run("versions", "--app", "shop", code=USAGE)
+
+
 # ---- all
 
 

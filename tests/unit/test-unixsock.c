@@ -116,13 +116,11 @@ static void test_long_path(void **state) {
         _cleanup_close_ int server = -EBADF, client = -EBADF;
         char word[101];
         Place p;
-        size_t begin;
 
         (void) state;
         place_begin(&p);
         memset(word, 'd', 100);
         word[100] = 0;
-        begin = strlen(p.folder);
         (void) snprintf(p.path, sizeof(p.path), "%s", p.folder);
         for (int i = 0; i < 4; i++) {
                 (void) snprintf(p.path + strlen(p.path), sizeof(p.path) - strlen(p.path), "/%s",
@@ -137,8 +135,6 @@ static void test_long_path(void **state) {
                 *strrchr(p.path, '/') = 0;
                 assert_int_equal(rmdir(p.path), 0);
         }
-        assert_int_equal(strlen(p.path), begin + 0);
-        *strrchr(p.path, '/') = 0;
         (void) snprintf(p.path, sizeof(p.path), "%s/socket", p.folder);
         place_end(&p);
 }
