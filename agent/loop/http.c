@@ -36,6 +36,7 @@ struct HttpTransfer {
         HttpReply reply;
         int r; /* why we stopped it; 0: we did not */
         bool loopback_only;
+        bool head_ended; /* the empty line behind the headers has come */
         usec_t started_usec;
         HttpDone on_done;
         void *userdata;
@@ -97,11 +98,14 @@ static size_t on_header(char *data, size_t size, size_t n, void *userdata) {
         while (length > 0 && strchr("\r\n", data[length - 1]))
                 length--;
         if (length >= 5 && memcmp(data, "HTTP/", 5) == 0) {
+                t->head_ended = false;
                 t->reply.headers = strv_free(t->reply.headers);
                 return size * n;
         }
-        if (length == 0)
+        if (length == 0) {
+                t->head_ended = true;
                 return size * n;
+        }
 
         line = strndup(data, length);
         t->r = line ? strv_add(&t->reply.headers, MAX_HEADERS, line) : -ENOMEM;
@@ -431,6 +435,11 @@ static int judge(HttpTransfer *t, CURLcode code, const char **ret_words) {
                 return r;
         }
 
+        /* libcurl is content with a status line and a closed connection. */
+        if (!t->head_ended) {
+                *ret_words = "the connection was closed within the head of the answer";
+                return -ECONNRESET;
+        }
         (void) curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
         if (status < 100 || status > 599) {
                 *ret_words = "the answer has no status of HTTP";

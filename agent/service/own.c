@@ -244,6 +244,19 @@ static int make_argv(const Service *s, char ***ret) {
         return r;
 }
 
+/* Anew for each start: an empty group may have been cleaned away, and a process that was taken on may have been in none. */
+static int service_enter_cgroup(Service *s, Error **reterr) {
+        _cleanup_free_ char *name = cgroup_name(s);
+        int r;
+
+        if (!name)
+                return -ENOMEM;
+        closep(&s->cgroup_fd);
+        s->cgroup_fd = -EBADF;
+        r = cgroup_make(s->services->instance, name, &s->cgroup_fd, reterr);
+        return r < 0 ? r : 0;
+}
+
 /* Its program waits for a byte on wait_fd. */
 static int service_spawn(Service *s, int wait_fd, Error **reterr) {
         _cleanup_(strv_freep) char **argv = NULL;
@@ -253,6 +266,9 @@ static int service_spawn(Service *s, int wait_fd, Error **reterr) {
         r = make_argv(s, &argv);
         if (r < 0)
                 return error_set(reterr, r, "%s", strerror(-r));
+        r = service_enter_cgroup(s, reterr);
+        if (r < 0)
+                return r;
         log_fd = applog_open(s->services->log_fd, s->name);
         if (log_fd < 0)
                 return error_set(reterr, log_fd, "open its log: %s", strerror(-log_fd));
@@ -370,8 +386,7 @@ static int service_new(Services *services, Slot slot, const char *name, Service 
                 .cgroup_fd = -EBADF,
                 .backoff = { .base_usec = RESTART_FIRST_USEC, .max_usec = RESTART_MAX_USEC },
         };
-        _cleanup_free_ char *group = s->name ? cgroup_name(s) : NULL;
-        if (!group)
+        if (!s->name)
                 return -ENOMEM;
         r = sd_event_add_time(services->loop, &s->timer, CLOCK_MONOTONIC, 0, MSEC(1), service_on_timer, s);
         if (r >= 0)
@@ -381,7 +396,7 @@ static int service_new(Services *services, Slot slot, const char *name, Service 
         if (r >= 0)
                 r = sd_event_source_set_enabled(s->tell, SD_EVENT_OFF);
         if (r >= 0)
-                r = cgroup_make(services->instance, group, &s->cgroup_fd, reterr);
+                r = service_enter_cgroup(s, reterr);
         if (r < 0)
                 return error_wrap(reterr, r, "service %s", name);
         *ret = TAKE_PTR(s);

@@ -72,6 +72,15 @@ def wait_for(what, question, seconds=20.0, every=0.02):
         time.sleep(every)
 
 
+def alive(pid):
+    """There is such a process, and it is not a dead one that nobody has asked for yet."""
+    try:
+        with open("/proc/%d/stat" % pid) as f:
+            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def app_user():
     for name in ("webapp", "nobody"):
         with contextlib.suppress(KeyError):
@@ -202,10 +211,10 @@ class Host:
 
     # ---- the agent ----
 
-    def start(self, env=None, wrapper=(), wait=True, programs=None):
+    def start(self, env=None, wrapper=(), wait=True, programs=None, args=()):
         self.log_file = open(self.log_path, "ab")
         e = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **(env or {})}
-        self.agent = subprocess.Popen([*wrapper, os.path.join(programs or BUILD, "tendrild"), "--root", self.root],
+        self.agent = subprocess.Popen([*wrapper, os.path.join(programs or BUILD, "tendrild"), "--root", self.root, *args],
                                       stdout=self.log_file, stderr=self.log_file, stdin=subprocess.DEVNULL, env=e)
         if wait:
             self.wait_ready()

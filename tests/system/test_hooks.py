@@ -4,7 +4,7 @@ import json
 import os
 import signal
 
-from host import wait_for
+from host import alive, wait_for
 
 
 def hook(text):
@@ -86,7 +86,7 @@ def test_time_out_ends_all_of_it(agent):
     assert "10-hang" in record["error"] and "time out" in record["error"]
     with open(pid_file) as f:
         pid = int(f.read())
-    wait_for("the hook is gone", lambda: not os.path.exists("/proc/%d" % pid), 10)
+    wait_for("the hook is gone", lambda: not alive(pid), 10)
     assert agent.version() == "v1"
 
 
@@ -110,14 +110,6 @@ def test_daemon_of_a_version_is_kept_and_told_that_of_the_host_is_ended(agent):
         for p in (host_pid, version_pid):
             if os.path.exists("/proc/%d" % p):
                 os.kill(p, signal.SIGKILL)
-
-
-def alive(pid):
-    try:
-        with open("/proc/%d/stat" % pid) as f:
-            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_messages_and_secrets(agent):

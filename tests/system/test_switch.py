@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 
-from host import Load, server_text, wait_for
+from host import Load, alive, server_text, wait_for
 
 
 def test_second_version_without_a_failed_request(agent):
@@ -153,7 +153,7 @@ def test_version_that_ignores_term_is_killed(agent):
     agent.deploy("v1")
     pid = int(agent.get()[1].split()[5])
     agent.deploy("v2")
-    assert not os.path.exists("/proc/%d" % pid)
+    assert not alive(pid)
 
 
 def test_slow_request_ends_where_it_began(agent):

@@ -1,0 +1,456 @@
+"""Faults at points of the real programs: a scenario is run again and again, and each time the n-th call that changes something is the
+one at which the program is killed, or which fails. After each: what is served still answers, and an agent without a fault ends where it shall.
+"""
+
+import contextlib
+import http.client
+import json
+import mmap
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "system"))
+
+from host import BUILD, Host, server_text  # noqa: E402
+
+FAST = {"poll": 0.1, "interval": 0.02, "consecutive": 1, "drain_timeout": 1, "start_timeout": 5, "gate_timeout": 1, "stop_timeout": 2}
+WHOLE = 'if open("which").read() != VERSION: return self.answer(500, "version %s reads another one\'s file" % VERSION)'
+
+
+class Bad(Exception):
+    """A point at which something was not as it shall be."""
+
+
+def wait(what, question, seconds=20.0, every=0.01):
+    end = time.monotonic() + seconds
+    while True:
+        answer = question()
+        if answer:
+            return answer
+        if time.monotonic() > end:
+            raise Bad("not within %g s: %s" % (seconds, what))
+        time.sleep(every)
+
+
+class Shim:
+    """The library's side of one run: its variables, and what it counted."""
+
+    def __init__(self, program, mode, at, count=1):
+        fd, self.path = tempfile.mkstemp(prefix="tendril-fault-")
+        os.fchmod(fd, 0o666)
+        os.ftruncate(fd, 4096)
+        self.map = mmap.mmap(fd, 4096)
+        os.close(fd)
+        self.env = {"LD_PRELOAD": os.path.join(BUILD, "tests", "faults", "killshim.so"),
+                    "TENDRIL_FAULT": "%s %s %d %d %s" % (program, mode, at, count, self.path)}
+
+    def n(self):
+        return struct.unpack_from("Q", self.map, 0)[0]
+
+    def hit(self):
+        return struct.unpack_from("Q", self.map, 8)[0]
+
+    def name(self):
+        return self.map[16:256].split(b"\0", 1)[0].decode(errors="replace")
+
+    def close(self):
+        os.unlink(self.path)
+        self.map.close()
+
+
+def state_of(host):
+    """The state as it is on disk; it is replaced whole, so that it can be read at any moment."""
+    with open(host.path("var/lib/tendril/state.json")) as f:
+        return json.load(f)["state"]
+
+
+def label_at_rest(host):
+    """The label that is served while no deploy is under way, else None."""
+    try:
+        s = state_of(host)
+    except FileNotFoundError:
+        return None
+    if (s.get("attempt") or {}).get("id"):
+        return None
+    return (s.get("current") or {}).get("label")
+
+
+def answer(host):
+    """The version that answers at the proxy: exactly one whole answer, at once."""
+    try:
+        status, text = host.get(timeout=3)
+    except (OSError, http.client.HTTPException) as e:
+        raise Bad("the proxy does not answer: %r" % e)
+    if status != 200:
+        raise Bad("the proxy answers %d: %s" % (status, text[:120]))
+    return text.split()[1]
+
+
+def processes(host):
+    """Of the application: {pid: port}; masters of the proxy; helpers of the agent."""
+    servers, proxies, helpers = {}, [], []
+    ports = {b"PORT=%d" % host.slot_a: host.slot_a, b"PORT=%d" % host.slot_b: host.slot_b}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            with open("/proc/%s/cmdline" % pid, "rb") as f:
+                line = f.read()
+            if not line:
+                continue
+            if b"nginx: master" in line and host.root.encode() in line:
+                proxies.append(int(pid))
+            if b"server.py" in line:
+                with open("/proc/%s/environ" % pid, "rb") as f:
+                    for entry in f.read().split(b"\0"):
+                        if entry in ports:
+                            servers[int(pid)] = ports[entry]
+            elif b"tendril-tree" in line or b"tendril-bundle" in line:
+                if host.root.encode() in line:
+                    helpers.append(int(pid))
+    return servers, proxies, helpers
+
+
+def check_at_rest(host, label):
+    """Everything is as after a deploy that nothing disturbed."""
+    s = host.status()
+    if s["deploy"]["id"] or s["current"]["label"] != label:
+        raise Bad("status shows %s, deploy %s" % (s["current"]["label"], s["deploy"]["id"]))
+    if answer(host) != label:
+        raise Bad("the proxy answers with %s instead of %s" % (answer(host), label))
+    current = state_of(host)["current"]
+
+    def alone():
+        servers, proxies, _ = processes(host)
+        return list(servers.values()) == [current["port"]] and len(proxies) == 1
+    try:
+        wait("only the served version runs", alone, 5)
+    except Bad as e:
+        raise Bad("%s: served is port %s; running are %s, proxies %s" % (e, current["port"], *processes(host)[:2]))
+    end = time.monotonic() + 3
+    while True:
+        code, words = host.fsck()
+        if code == 0:
+            break
+        if time.monotonic() > end:
+            raise Bad("fsck: " + words.strip())
+        time.sleep(0.02)
+    with open("/proc/self/mounts") as f:
+        mounts = [line.split()[1] for line in f if host.root in line]
+    for name in ("current", "staging"):
+        n = sum(m.endswith("/var/app/" + name) for m in mounts)
+        if n > 1:
+            raise Bad("%d mounts lie on one another at %s" % (n, name))
+    n = len(os.listdir(host.path("var/lib/tendril/versions")))
+    if n > 8:
+        raise Bad("versions/ grows: %d folders" % n)
+
+
+class Scenario:
+    """What is done at each point. prepare() once a host; arm() begins with the fault, settled() when the faulted run is over; then the
+    check without an agent, and finish(): what an agent without a fault makes of it."""
+
+    program, settings, mode = "tendrild", {}, "kill"
+    seconds = 20
+
+    def __init__(self):
+        self.turn = 0
+
+    def host(self):
+        h = Host(**{**FAST, **self.settings})
+        try:
+            self.prepare(h)
+        except BaseException:
+            h.close()
+            raise
+        return h
+
+    def web(self, host, label, **kw):
+        host.web(label, get=kw.pop("get", WHOLE), files={"which": label}, **kw)
+
+    def start(self, host, shim):
+        host.start(env=shim.env, wait=False)
+
+    def quiet(self, host, shim, over):
+        """Until the agent is dead, or over() is true and nothing is counted any more."""
+        last, since = -1, time.monotonic()
+
+        def ended():
+            nonlocal last, since
+            if host.agent.poll() is not None:
+                return True
+            if shim.n() != last or not over():
+                last, since = shim.n(), time.monotonic()
+            return time.monotonic() - since > 0.12
+        wait("the run with the fault ends", ended, self.seconds)
+
+
+class Deploy(Scenario):
+    """The other version is assigned; the agent starts, sees it and deploys it, the two side by side."""
+
+    name = "deploy"
+
+    def prepare(self, host):
+        for label in ("v1", "v2"):
+            self.web(host, label)
+        host.start()
+        host.deploy("v1")
+        host.stop()
+        self.served = "v1"
+
+    def run(self, host, shim):
+        self.target = "v2" if self.served == "v1" else "v1"
+        host.assign(self.target)
+        self.start(host, shim)
+        self.quiet(host, shim, lambda: label_at_rest(host) == self.target)
+
+    def between(self, host):
+        if answer(host) not in (self.served, self.target):
+            raise Bad("served is %s" % answer(host))
+
+    def finish(self, host):
+        host.start()
+        wait("%s is served" % self.target, lambda: label_at_rest(host) == self.target)
+        check_at_rest(host, self.target)
+        host.stop()
+        self.served = self.target
+
+
+class Rollback(Deploy):
+    """A version that answers well once and then never: it fails its gate, and the agent goes back by itself."""
+
+    name = "rollback by itself"
+    settings = {"path": "/health", "gate_timeout": 0.2, "start_timeout": 1}
+    ILL = 'n[0] += self.path == "/health"\n        if self.path == "/health" and n[0] > 1: return self.answer(500, "ill")'
+
+    def prepare(self, host):
+        for label in ("bad1", "bad2"):
+            self.web(host, label, get=self.ILL, extra="n = [0]")
+        self.web(host, "v1")
+        host.start()
+        host.deploy("v1")
+        host.stop()
+        self.served, self.target = "v1", "bad2"
+
+    def revision_failed(self, host):
+        return label_at_rest(host) == "v1" and any(q["label"] == self.target and q["revision"] == self.revision
+                                                   for q in state_of(host)["quarantine"])
+
+    def run(self, host, shim):
+        self.target = "bad2" if self.target == "bad1" else "bad1"
+        host.assign(self.target)
+        self.revision = desired_revision(host)
+        self.start(host, shim)
+        self.quiet(host, shim, lambda: self.revision_failed(host))
+
+    def finish(self, host):
+        host.start()
+        wait("%s is quarantined and v1 is served" % self.target, lambda: self.revision_failed(host))
+        check_at_rest(host, "v1")
+        host.stop()
+
+
+def desired_revision(host):
+    """Of the assignment in the store, whose payload is not secret."""
+    import base64
+    folder = host.store[len("file://"):]
+    with open(os.path.join(folder, "environments", host.environment, "desired.json")) as f:
+        return json.loads(base64.b64decode(json.load(f)["payload"]))["revision"]
+
+
+class RollbackCommand(Scenario):
+    """`tendril rollback`: asked of an agent that rests; what it has not taken on is asked again."""
+
+    name = "rollback command"
+
+    def prepare(self, host):
+        for label in ("v1", "v2"):
+            self.web(host, label)
+        host.start()
+        host.deploy("v1")
+        host.deploy("v2")
+        host.stop()
+        self.served, self.other = "v2", "v1"
+
+    def run(self, host, shim):
+        self.start(host, shim)
+        r = wait("the agent answers or is dead", lambda: host.agent.poll() is not None or
+                 host.tendril("status", check=False).returncode == 0)
+        self.taken = False
+        if r and host.agent.poll() is None:
+            self.taken = host.tendril("rollback", check=False).returncode == 0
+        self.quiet(host, shim, lambda: not self.taken or label_at_rest(host) == self.other)
+
+    def between(self, host):
+        if answer(host) not in (self.served, self.other):
+            raise Bad("served is %s" % answer(host))
+
+    def finish(self, host):
+        host.start()
+        label = wait("no deploy is under way", lambda: label_at_rest(host))
+        if label == self.served:
+            if self.taken:
+                raise Bad("the command was answered, and %s is still served" % label)
+            host.tendril("rollback")
+        wait("%s is served" % self.other, lambda: label_at_rest(host) == self.other)
+        check_at_rest(host, self.other)
+        host.stop()
+        self.served, self.other = self.other, self.served
+
+
+class Assign(Scenario):
+    """`tendril assign` is killed beside an agent that polls."""
+
+    name, program = "assign", "tendril"
+
+    def prepare(self, host):
+        for label in ("v1", "v2"):
+            self.web(host, label)
+        host.start()
+        host.deploy("v1")
+        self.served = "v1"
+
+    def run(self, host, shim):
+        self.target = "v2" if self.served == "v1" else "v1"
+        host.tendril("assign", "--env", host.environment, "--app", "shop", "--version", self.target, check=False, env=shim.env)
+
+    def between(self, host):
+        if answer(host) not in (self.served, self.target):
+            raise Bad("served is %s" % answer(host))
+
+    def finish(self, host):
+        check_store(host)
+        host.assign(self.target)
+        wait("%s is served" % self.target, lambda: label_at_rest(host) == self.target)
+        check_at_rest(host, self.target)
+        self.served = self.target
+
+
+class Publish(Scenario):
+    """`tendril publish` is killed; said again it succeeds, and what it published can be deployed."""
+
+    name, program = "publish", "tendril"
+
+    def prepare(self, host):
+        self.n = 0
+        self.web(host, "v1")
+        host.start()
+        host.deploy("v1")
+
+    def run(self, host, shim):
+        self.n += 1
+        self.label = "p%d" % self.n
+        self.path = os.path.join(host.dir, self.label + ".zip")
+        from host import bundle
+        bundle(self.path, {"Procfile": "web: exec python3 server.py\n", "server.py": server_text(self.label, WHOLE), "which": self.label})
+        host.tendril("publish", self.path, "--app", "shop", "--version", self.label, check=False, env=shim.env)
+
+    def between(self, host):
+        check_store(host)
+
+    def finish(self, host):
+        host.tendril("publish", self.path, "--app", "shop", "--version", self.label)
+        check_store(host)
+        host.assign(self.label)
+        wait("%s is served" % self.label, lambda: label_at_rest(host) == self.label)
+        check_at_rest(host, self.label)
+        host.tendril("versions", "--app", "shop")
+
+
+def check_store(host):
+    """Each document is whole; a version that is there has its whole bundle."""
+    import base64
+    import hashlib
+    top = host.store[len("file://"):]
+    for folder, _, files in os.walk(top):
+        for name in files:
+            path = os.path.join(folder, name)
+            if not name.endswith(".json") or name.startswith("."):
+                continue
+            with open(path, "rb") as f:
+                text = f.read()
+            try:
+                document = json.loads(text)
+                if "payload" in document:
+                    document = json.loads(base64.b64decode(document["payload"]))
+            except ValueError as e:
+                raise Bad("half a document: %s: %s" % (path, e))
+            if name != "version.json":
+                continue
+            with open(os.path.join(folder, "bundle"), "rb") as f:
+                digest = hashlib.sha256(f.read()).hexdigest()
+            if digest != document["bundle"]["sha256"]:
+                raise Bad("version %s has another bundle" % document["label"])
+
+
+class Report:
+    """Counts and bad points, from all threads."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.n, self.bad = {}, []
+
+    def point(self, kind, n=1):
+        with self.lock:
+            self.n[kind] = self.n.get(kind, 0) + n
+
+    def add_bad(self, what, words, log=""):
+        with self.lock:
+            self.bad.append(what)
+            print("bad: %s: %s" % (what, words), flush=True)
+            if log:
+                print("    " + "\n    ".join(log.splitlines()[-30:]), flush=True)
+
+
+def one_point(scenario, host, n, report):
+    """True: there was a point n."""
+    shim = Shim(scenario.program, scenario.mode, n)
+    begin = len(host.log())
+    hit = True
+    try:
+        scenario.run(host, shim)
+        hit = shim.hit() > 0
+        if host.agent and host.agent.poll() is not None:
+            host.agent = None
+            host.log_file.close()
+        elif host.agent and scenario.program == "tendrild":
+            host.stop()
+        scenario.between(host)
+        scenario.finish(host)
+        if hit:
+            report.point("kill points")
+        return hit
+    except (Bad, AssertionError, OSError, subprocess.TimeoutExpired) as e:
+        report.point("kill points")
+        report.add_bad("%s:%d at %s" % (scenario.name, n, shim.name()), str(e), host.log()[begin:])
+        raise
+    finally:
+        shim.close()
+
+
+def points(make, numbers, report, over):
+    """One thread's part of a scenario: its own host, its numbers, until a run ends without the fault."""
+    scenario, host = make(), None
+    try:
+        for n in numbers:
+            if over.is_set():
+                return
+            if host is None:
+                host = scenario.host()
+            try:
+                if not one_point(scenario, host, n, report):
+                    over.set()
+            except (Bad, AssertionError, OSError, subprocess.TimeoutExpired):
+                host.close()
+                host = None
+    except BaseException as e:
+        report.add_bad("%s" % scenario.name, "cannot be run: %r" % e, host.log() if host else "")
+    finally:
+        if host:
+            host.close()
