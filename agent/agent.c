@@ -56,7 +56,9 @@ static int lock_root(Agent *a, Error **reterr) {
         if (a->lock_fd < 0)
                 return error_set(reterr, -errno, "open %s/lock: %s", a->paths.run, strerror(errno));
         if (flock(a->lock_fd, LOCK_EX | LOCK_NB) < 0)
-                return error_set(reterr, -EALREADY, "another agent runs with this root: it holds %s/lock", a->paths.run);
+                return error_set(reterr, -EALREADY,
+                                 "another agent runs with this root: it holds %s/lock",
+                                 a->paths.run);
         return 0;
 }
 
@@ -74,7 +76,8 @@ static int probe_view(Agent *a, Error **reterr) {
         TreeTask *task = NULL;
         int answer = -1, r;
 
-        r = tree_run(a->loop, helpers_tree_fd(a->helpers), "probe", none, -EBADF, SEC(10), on_probed, &answer, &task, reterr);
+        r = tree_run(a->loop, helpers_tree_fd(a->helpers), "probe", none, -EBADF, SEC(10),
+                     on_probed, &answer, &task, reterr);
         while (r >= 0 && answer < 0)
                 r = sd_event_run(a->loop, UINT64_MAX);
         a->view = answer == 0;
@@ -108,10 +111,12 @@ static int on_try_store(sd_event_source *source _unused_, uint64_t usec _unused_
 
 static void try_store_later(Agent *a) {
         a->store_timer = sd_event_source_disable_unref(a->store_timer);
-        (void) sd_event_add_time_relative(a->loop, &a->store_timer, CLOCK_BOOTTIME, STORE_AGAIN_USEC, 0, on_try_store, a);
+        (void) sd_event_add_time_relative(a->loop, &a->store_timer, CLOCK_BOOTTIME,
+                                          STORE_AGAIN_USEC, 0, on_try_store, a);
 }
 
-/* A store that cannot be opened now stops nothing: what runs goes on, what is on this disk is started. */
+/* A store that cannot be opened now stops nothing: what runs goes on, what is on this disk is
+ * started. */
 static void begin_store(Agent *a) {
         if (a->store || !a->config->store.url)
                 return;
@@ -126,7 +131,8 @@ static void on_change(void *userdata) {
         if (!a->pipeline)
                 return;
         pipeline_status(a->pipeline, &s);
-        (void) sd_notifyf(0, "STATUS=%s%s%s, waiting %s", s.record ? deploy_stage_name(s.stage) : s.health,
+        (void) sd_notifyf(0, "STATUS=%s%s%s, waiting %s",
+                          s.record ? deploy_stage_name(s.stage) : s.health,
                           s.state->current.label ? ", serving " : "",
                           s.state->current.label ? s.state->current.label : "", s.waiting);
         if (a->answers)
@@ -136,7 +142,8 @@ static void on_change(void *userdata) {
 }
 
 static void on_reboot(void *userdata _unused_) {
-        log_notice("a hook asked for a reboot: reboot this host; the deploy goes on at the next boot");
+        log_notice(
+                "a hook asked for a reboot: reboot this host; the deploy goes on at the next boot");
 }
 
 static int reload_for_answers(void *userdata, char **ret_text, Error **reterr) {
@@ -218,12 +225,14 @@ static int check_fixed(Agent *a, const Config *config, Error **reterr) {
         int r;
 
         if (!str_equal(config->instance, a->config->instance))
-                return error_set(reterr, -EINVAL, "instance cannot change while the agent runs: start it again");
+                return error_set(reterr, -EINVAL,
+                                 "instance cannot change while the agent runs: start it again");
         r = identity_host(config, &host, reterr);
         if (r < 0)
                 return r;
         if (!str_equal(host, a->host))
-                return error_set(reterr, -EINVAL, "host cannot change while the agent runs: start it again");
+                return error_set(reterr, -EINVAL,
+                                 "host cannot change while the agent runs: start it again");
         return 0;
 }
 
@@ -234,8 +243,10 @@ static int check_busy(Agent *a, const Config *config, bool same_store, Error **r
         pipeline_status(a->pipeline, &s);
         if (!s.record || (same_store && str_equal(config->environment, a->config->environment)))
                 return 0;
-        return error_set(reterr, -EBUSY, "store and environment cannot change while deploy %s runs: reload again behind it",
-                         s.record->id);
+        return error_set(
+                reterr, -EBUSY,
+                "store and environment cannot change while deploy %s runs: reload again behind it",
+                s.record->id);
 }
 
 int agent_reload(Agent *a, char **ret_text, Error **reterr) {
@@ -256,11 +267,14 @@ int agent_reload(Agent *a, char **ret_text, Error **reterr) {
                 r = open_store(a, config, &store, reterr);
         (void) sd_notify(0, "READY=1");
         if (r < 0) {
-                log_fields(LOG_ERR, &fields, "the new configuration is refused, the old one stays: %s",
+                log_fields(LOG_ERR, &fields,
+                           "the new configuration is refused, the old one stays: %s",
                            reterr && *reterr ? error_text(*reterr) : strerror(-r));
                 return r;
         }
-        helpers_set_config(a->helpers, config, same ? a->store && store_is_local(a->store) : store && store_is_local(store));
+        helpers_set_config(a->helpers, config,
+                           same ? a->store && store_is_local(a->store)
+                                : store && store_is_local(store));
         answers_set_config(a->answers, config, config->store.url);
         pipeline_set_config(a->pipeline, config, same ? a->store : store);
         (void) config_free(a->config);
@@ -274,7 +288,8 @@ int agent_reload(Agent *a, char **ret_text, Error **reterr) {
         return *ret_text ? 0 : -ENOMEM;
 }
 
-static int on_stop_timeout(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata) {
+static int on_stop_timeout(sd_event_source *source _unused_, uint64_t usec _unused_,
+                           void *userdata) {
         Agent *a = userdata;
 
         return sd_event_exit(a->loop, 0);
@@ -288,7 +303,8 @@ void agent_stop(Agent *a) {
                 return;
         }
         log_notice("stopping when the switch that runs is over");
-        (void) sd_event_add_time_relative(a->loop, &a->stop_timer, CLOCK_BOOTTIME, STOP_USEC, 0, on_stop_timeout, a);
+        (void) sd_event_add_time_relative(a->loop, &a->stop_timer, CLOCK_BOOTTIME, STOP_USEC, 0,
+                                          on_stop_timeout, a);
 }
 
 Agent *agent_free(Agent *a) {

@@ -10,7 +10,7 @@
 #include "base/file.h"
 #include "base/str.h"
 
-#define WAITERS_MAX LIMIT_CLIENTS
+#define WAITERS_MAX     LIMIT_CLIENTS
 #define LOG_SLICE_BYTES (1024 * 1024)
 
 /* A call that is answered later: a Wait, a Monitor, or a Health whose check is under way. */
@@ -59,7 +59,8 @@ static void add_processes(ControlStatus *ret, const Services *services, Slot cur
 
         (void) current;
         for (size_t i = 0; services_get(services, i, &s); i++) {
-                ControlProcess *p = json_array_add(&ret->processes, array_table("processes"), 4 * LIMIT_PROCESSES);
+                ControlProcess *p = json_array_add(&ret->processes, array_table("processes"),
+                                                   4 * LIMIT_PROCESSES);
 
                 if (!p)
                         return;
@@ -76,7 +77,8 @@ static void add_quarantine(ControlStatus *ret, const State *state) {
         const QuarantineState *items = state->quarantine.items;
 
         for (size_t i = 0; i < state->quarantine.n; i++) {
-                ControlQuarantine *q = json_array_add(&ret->quarantine, array_table("quarantine"), LIMIT_QUARANTINE);
+                ControlQuarantine *q = json_array_add(&ret->quarantine, array_table("quarantine"),
+                                                      LIMIT_QUARANTINE);
 
                 if (!q)
                         return;
@@ -109,7 +111,8 @@ static int on_status(void *userdata, ControlStatus *ret) {
         ret->agent = copy(TENDRIL_VERSION);
         ret->host = copy(a->spec.host);
         ret->environment = copy(a->config->environment);
-        ret->application = copy(s.state->current.application ? s.state->current.application : s.state->desired.application);
+        ret->application = copy(s.state->current.application ? s.state->current.application
+                                                             : s.state->desired.application);
         ret->desired.label = copy(s.state->desired.target.label);
         ret->desired.sha256 = copy(s.state->desired.target.sha256);
         ret->desired.revision = s.state->desired.revision;
@@ -130,7 +133,9 @@ static int on_status(void *userdata, ControlStatus *ret) {
         for (char *const *w = a->spec.warnings; w && *w; w++)
                 (void) strv_add(&ret->warnings, 32, *w);
         if (a->config->store.unsigned_ok)
-                (void) strv_add(&ret->warnings, 32, "store.unsigned is set: whoever can write to the store decides what runs here");
+                (void) strv_add(&ret->warnings, 32,
+                                "store.unsigned is set: whoever can write to the store decides "
+                                "what runs here");
         return 0;
 }
 
@@ -180,7 +185,8 @@ static bool check_end(Waiter *w) {
                 json_table_done(&deploy_record_table, &record);
                 return false;
         }
-        text = record.error ? strdup(record.error) : str_format("version %s is served", record.label);
+        text = record.error ? strdup(record.error)
+                            : str_format("version %s is served", record.label);
         answer_wait(w, deploy_outcome_names[record.outcome], text);
         json_table_done(&deploy_record_table, &record);
         return true;
@@ -193,7 +199,8 @@ static bool check_healthy(Waiter *w) {
         pipeline_status(w->answers->spec.pipeline, &s);
         if (s.record || !str_equal(s.health, "ok") || s.refused)
                 return false;
-        if (!s.state->hold && (s.state->desired.revision == 0 || s.state->current.revision != s.state->desired.revision ||
+        if (!s.state->hold && (s.state->desired.revision == 0 ||
+                               s.state->current.revision != s.state->desired.revision ||
                                !str_equal(s.state->current.sha256, s.state->desired.target.sha256)))
                 return false;
         text = str_format("version %s is served and well", s.state->current.label);
@@ -240,7 +247,8 @@ void answers_changed(Answers *a) {
                 (void) sd_event_add_defer(a->spec.loop, &a->changed, on_changed, a);
 }
 
-static int on_wait_timeout(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata) {
+static int on_wait_timeout(sd_event_source *source _unused_, uint64_t usec _unused_,
+                           void *userdata) {
         Waiter *w = userdata;
         PipelineStatus s;
         _cleanup_free_ char *text = NULL;
@@ -263,12 +271,13 @@ static int on_wait(void *userdata, const ControlWaitAsk *ask, ControlCall *call)
         w->deploy = copy(ask->deploy);
         if (!ask->healthy && (!w->deploy || !str_is_label(w->deploy))) {
                 waiter_done(w);
-                control_fail(call, CONTROL_ERROR_REFUSED, "say what to wait for: --healthy, or --deploy ID");
+                control_fail(call, CONTROL_ERROR_REFUSED,
+                             "say what to wait for: --healthy, or --deploy ID");
                 return CONTROL_LATER;
         }
         if (ask->timeout_usec > 0)
-                (void) sd_event_add_time_relative(a->spec.loop, &w->timer, CLOCK_BOOTTIME, ask->timeout_usec, 0,
-                                                  on_wait_timeout, w);
+                (void) sd_event_add_time_relative(a->spec.loop, &w->timer, CLOCK_BOOTTIME,
+                                                  ask->timeout_usec, 0, on_wait_timeout, w);
         answers_changed(a);
         return CONTROL_LATER;
 }
@@ -288,7 +297,8 @@ static int on_monitor(void *userdata, ControlCall *call) {
 
 /* ---- Health: asked of the application now ---- */
 
-static void answer_health(Answers *a, ControlCall *call, unsigned status, usec_t took, const char *words) {
+static void answer_health(Answers *a, ControlCall *call, unsigned status, usec_t took,
+                          const char *words) {
         ControlHealth reply = { .status = status, .took_ms = took / 1000 };
         PipelineStatus s;
         bool good;
@@ -296,9 +306,13 @@ static void answer_health(Answers *a, ControlCall *call, unsigned status, usec_t
         pipeline_status(a->spec.pipeline, &s);
         good = status > 0 && pipeline_status_is_good(a->spec.pipeline, status);
         reply.healthy = str_equal(s.health, "ok") && (good || s.state->current.port == 0);
-        reply.health = copy(reply.healthy ? "ok" : str_equal(s.health, "ok") ? "failing" : s.health);
+        reply.health = copy(reply.healthy               ? "ok"
+                            : str_equal(s.health, "ok") ? "failing"
+                                                        : s.health);
         if (!reply.healthy)
-                reply.cause = s.cause ? copy(s.cause) : words ? copy(words) : str_format("the application answers %u", status);
+                reply.cause = s.cause ? copy(s.cause)
+                              : words ? copy(words)
+                                      : str_format("the application answers %u", status);
         (void) control_reply(call, &control_health_table, &reply, false);
         json_table_done(&control_health_table, &reply);
 }
@@ -353,32 +367,40 @@ static void explain_last(Answers *a, ControlExplain *ret) {
                 return;
         switch (r.outcome) {
         case OUTCOME_DONE:
-                say(ret, str_format("The last deploy, %s of version %s, ended well at %s.", r.id, r.label, r.ended));
+                say(ret, str_format("The last deploy, %s of version %s, ended well at %s.", r.id,
+                                    r.label, r.ended));
                 break;
         case OUTCOME_RUNNING:
-                say(ret, str_format("Deploy %s of version %s runs since %s, now in %s.", r.id, r.label, r.started, r.stage));
+                say(ret, str_format("Deploy %s of version %s runs since %s, now in %s.", r.id,
+                                    r.label, r.started, r.stage));
                 break;
         case OUTCOME_FAILED:
         case OUTCOME_ROLLED_BACK:
         case OUTCOME_RETRY:
         case _DEPLOY_OUTCOME_MAX:
         default:
-                say(ret, str_format("The last deploy, %s of version %s, failed in %s at %s: %s.", r.id, r.label, r.stage,
-                                    r.ended ? r.ended : "-", r.error ? r.error : "-"));
+                say(ret,
+                    str_format("The last deploy, %s of version %s, failed in %s at %s: %s.", r.id,
+                               r.label, r.stage, r.ended ? r.ended : "-", r.error ? r.error : "-"));
                 if (r.outcome == OUTCOME_ROLLED_BACK && r.previous)
-                        say(ret, str_format("This host went back to version %s by itself.", r.previous));
+                        say(ret,
+                            str_format("This host went back to version %s by itself.", r.previous));
                 if (r.outcome == OUTCOME_FAILED && r.previous)
-                        say(ret, str_format("Version %s was never touched and went on running.", r.previous));
-                say(ret, str_format("`tendril logs %s` shows what its hooks and stages wrote.", r.id));
+                        say(ret, str_format("Version %s was never touched and went on running.",
+                                            r.previous));
+                say(ret,
+                    str_format("`tendril logs %s` shows what its hooks and stages wrote.", r.id));
         }
         json_table_done(&deploy_record_table, &r);
 }
 
 static void explain_quarantine(const PipelineStatus *s, ControlExplain *ret) {
-        const QuarantineState *q = quarantine_find(s->state, s->state->desired.revision, s->state->desired.target.sha256);
+        const QuarantineState *q = quarantine_find(s->state, s->state->desired.revision,
+                                                   s->state->desired.target.sha256);
 
         if (q)
-                say(ret, str_format("Version %s (revision %llu) is quarantined here since %s; a new `tendril assign` or "
+                say(ret, str_format("Version %s (revision %llu) is quarantined here since %s; a "
+                                    "new `tendril assign` or "
                                     "`tendril deploy --retry` tries again.",
                                     q->label, (unsigned long long) q->revision, q->since));
 }
@@ -389,21 +411,25 @@ static int on_explain(void *userdata, ControlExplain *ret) {
 
         pipeline_status(a->spec.pipeline, &s);
         if (s.state->current.label)
-                say(ret, str_format("Version %s runs in slot %s since %s; its health: %s%s%s.", s.state->current.label,
-                                    s.state->current.slot, s.state->current.since, s.health, s.cause ? ": " : "",
+                say(ret, str_format("Version %s runs in slot %s since %s; its health: %s%s%s.",
+                                    s.state->current.label, s.state->current.slot,
+                                    s.state->current.since, s.health, s.cause ? ": " : "",
                                     s.cause ? s.cause : ""));
         else
                 say(ret, strdup("Nothing is deployed on this host."));
         if (s.state->desired.revision > 0)
-                say(ret, str_format("Environment %s wants version %s (revision %llu).", s.state->desired.environment,
-                                    s.state->desired.target.label, (unsigned long long) s.state->desired.revision));
+                say(ret, str_format("Environment %s wants version %s (revision %llu).",
+                                    s.state->desired.environment, s.state->desired.target.label,
+                                    (unsigned long long) s.state->desired.revision));
         if (s.refused)
                 say(ret, str_format("The assignment in the store is refused: %s.", s.refused));
         if (!s.store_ok && s.store_error) {
                 char since[TIME_RFC3339_SIZE];
 
                 time_format(s.store_since, since);
-                say(ret, str_format("The store does not answer since %s: %s. What runs goes on running.", since, s.store_error));
+                say(ret,
+                    str_format("The store does not answer since %s: %s. What runs goes on running.",
+                               since, s.store_error));
         }
         explain_last(a, ret);
         explain_quarantine(&s, ret);
@@ -420,7 +446,8 @@ static void hide_output(DeployRecord *record) {
                 hooks[i].tail = strv_free(hooks[i].tail);
 }
 
-static int on_history(void *userdata, const ControlHistoryAsk *ask, bool with_output, ControlHistory *ret, Error **reterr) {
+static int on_history(void *userdata, const ControlHistoryAsk *ask, bool with_output,
+                      ControlHistory *ret, Error **reterr) {
         Answers *a = userdata;
         _cleanup_(strv_freep) char **ids = NULL;
         int fd = pipeline_records_fd(a->spec.pipeline);
@@ -478,7 +505,8 @@ static char *printable_lines(const char *text, size_t size) {
                 size_t n = end ? (size_t) (end - text) : size;
                 _cleanup_free_ char *line = str_printable(text, n);
 
-                if (!line || buf_append_str(&out, line) < 0 || (end && buf_append_str(&out, "\n") < 0))
+                if (!line || buf_append_str(&out, line) < 0 ||
+                    (end && buf_append_str(&out, "\n") < 0))
                         return NULL;
                 text += n + (end != NULL);
                 size -= n + (end != NULL);
@@ -502,24 +530,31 @@ static int on_logs(void *userdata, const ControlLogsAsk *ask, ControlLogs *ret, 
                         return r;
         }
         if (!str_is_label(ret->deploy))
-                return error_set(reterr, -EINVAL, "'%s' is no id of a deploy; `tendril history` lists them", ret->deploy);
+                return error_set(reterr, -EINVAL,
+                                 "'%s' is no id of a deploy; `tendril history` lists them",
+                                 ret->deploy);
         path = str_format("%s/deploys/%s.log", a->spec.paths->log, ret->deploy);
         fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
         if (fd < 0 || fstat(fd, &st) < 0)
-                return error_set(reterr, -ENOENT, "there is no log of a deploy %s here; `tendril history` lists them", ret->deploy);
+                return error_set(
+                        reterr, -ENOENT,
+                        "there is no log of a deploy %s here; `tendril history` lists them",
+                        ret->deploy);
         r = read_slice(fd, ask->offset, &text);
         if (r < 0)
                 return error_set(reterr, r, "read %s: %s", path, strerror(-r));
         ret->offset = ask->offset + text.size;
         ret->text = printable_lines(buf_str(&text), text.size);
         pipeline_status(a->spec.pipeline, &s);
-        ret->more = ret->offset < (uint64_t) st.st_size || (s.record && str_equal(s.record->id, ret->deploy));
+        ret->more = ret->offset < (uint64_t) st.st_size ||
+                    (s.record && str_equal(s.record->id, ret->deploy));
         return ret->text ? 0 : -ENOMEM;
 }
 
 /* ---- what changes something ---- */
 
-static int on_deploy(void *userdata, const ControlDeployAsk *ask, ControlStarted *ret, Error **reterr) {
+static int on_deploy(void *userdata, const ControlDeployAsk *ask, ControlStarted *ret,
+                     Error **reterr) {
         Answers *a = userdata;
         const char *id = NULL, *text = NULL;
         int r;
@@ -527,7 +562,8 @@ static int on_deploy(void *userdata, const ControlDeployAsk *ask, ControlStarted
         if ((ask->bundle != NULL) + ask->retry + ask->resume != 1)
                 return error_set(reterr, -EINVAL, "say one of: a bundle, retry, resume");
         if (ask->bundle)
-                r = pipeline_deploy_bundle(a->spec.pipeline, ask->bundle, ask->version, &id, reterr);
+                r = pipeline_deploy_bundle(a->spec.pipeline, ask->bundle, ask->version, &id,
+                                           reterr);
         else if (ask->retry)
                 r = pipeline_retry(a->spec.pipeline, &text, reterr);
         else
@@ -535,7 +571,10 @@ static int on_deploy(void *userdata, const ControlDeployAsk *ask, ControlStarted
         if (r < 0)
                 return r;
         ret->deploy = copy(id);
-        ret->text = text ? copy(text) : str_format("deploy %s has begun; this host is held on that bundle until `tendril deploy --resume`", id);
+        ret->text = text ? copy(text)
+                         : str_format("deploy %s has begun; this host is held on that bundle until "
+                                      "`tendril deploy --resume`",
+                                      id);
         return 0;
 }
 
@@ -548,11 +587,13 @@ static int on_rollback(void *userdata, ControlStarted *ret, Error **reterr) {
         if (r < 0)
                 return r;
         ret->deploy = copy(id);
-        ret->text = str_format("deploy %s goes back to the previous version; the present one is quarantined", id);
+        ret->text = str_format(
+                "deploy %s goes back to the previous version; the present one is quarantined", id);
         return 0;
 }
 
-static int on_restart(void *userdata, const ControlRestartAsk *ask, ControlText *ret, Error **reterr) {
+static int on_restart(void *userdata, const ControlRestartAsk *ask, ControlText *ret,
+                      Error **reterr) {
         Answers *a = userdata;
         const char *id = NULL;
         int r;

@@ -1,10 +1,11 @@
 #pragma once
 
-/* What the control socket asks, answered from the pipeline: the functions of ControlOps, and those who wait. */
+/* What the control socket asks, answered from the pipeline: the functions of ControlOps, and those
+ * who wait. */
 
+#include "agent/helpers.h"
 #include "control/server.h"
 #include "deploy/deploy.h"
-#include "agent/helpers.h"
 
 typedef struct Answers Answers;
 

@@ -104,7 +104,8 @@ static void on_bundle_end(Helper *helper, const ChildExit *how, void *userdata) 
 
         if (!t->answered) {
                 child_exit_text(how, text);
-                t->r = error_set(&t->err, -ECONNRESET, "tendril-bundle ended before it answered (%s) %s", text,
+                t->r = error_set(&t->err, -ECONNRESET,
+                                 "tendril-bundle ended before it answered (%s) %s", text,
                                  helper_output(helper));
                 log_fields(LOG_ERR, &fields, "%s", error_text(t->err));
         }
@@ -143,7 +144,8 @@ static void on_bundle_answer(void *userdata, int r, CallReply *reply, Error *err
         else if (t->id == 't')
                 t->r = take_text(t, reply);
         if (t->r < 0 && !t->err)
-                (void) error_set(&t->err, t->r, "tendril-bundle answered what cannot be: %s", strerror(-t->r));
+                (void) error_set(&t->err, t->r, "tendril-bundle answered what cannot be: %s",
+                                 strerror(-t->r));
         helper_close(t->helper);
 }
 
@@ -156,7 +158,8 @@ typedef struct BundleCall {
         char answer; /* 'v' verified, 't' text by descriptor, 0 nothing */
 } BundleCall;
 
-static int run_bundle(Helpers *h, const BundleCall *call, HelperDone done, void *userdata, HelperTask **ret) {
+static int run_bundle(Helpers *h, const BundleCall *call, HelperDone done, void *userdata,
+                      HelperTask **ret) {
         HelperSpec spec = { .name = "tendril-bundle",
                             .program_fd = h->bundle_fd,
                             .user = h->bundle_user,
@@ -173,8 +176,8 @@ static int run_bundle(Helpers *h, const BundleCall *call, HelperDone done, void 
         t->id = call->answer;
         r = helper_start(h->loop, &spec, &t->helper, &t->err);
         if (r >= 0)
-                r = call_send(helper_peer(t->helper), call->method, call->table, call->parameters, call->fds, call->n_fds,
-                              BUNDLE_LIFE_USEC, on_bundle_answer, t);
+                r = call_send(helper_peer(t->helper), call->method, call->table, call->parameters,
+                              call->fds, call->n_fds, BUNDLE_LIFE_USEC, on_bundle_answer, t);
         if (r < 0) {
                 log_error("ask tendril-bundle: %s", t->err ? error_text(t->err) : strerror(-r));
                 (void) task_free(t);
@@ -184,8 +187,8 @@ static int run_bundle(Helpers *h, const BundleCall *call, HelperDone done, void 
         return 0;
 }
 
-static int ask_verify(void *userdata, int fd, const char *sha256, uint64_t size, HelperDone done, void *done_userdata,
-                      HelperTask **ret) {
+static int ask_verify(void *userdata, int fd, const char *sha256, uint64_t size, HelperDone done,
+                      void *done_userdata, HelperTask **ret) {
         TaskVerify p = { .sha256 = sha256 ? strdup(sha256) : NULL, .size = size };
         const BundleCall call = { TASK_VERIFY, &task_verify_table, &p, &fd, 1, 'v' };
         int r;
@@ -208,7 +211,8 @@ static int add_key(TaskOpen *p, const ConfigKey *key) {
         return k->id && k->purpose && k->pem && (!key->ends || k->ends) ? 0 : -ENOMEM;
 }
 
-static int fill_open(Helpers *h, const char *type, const char *purpose, usec_t store_date, TaskOpen *p) {
+static int fill_open(Helpers *h, const char *type, const char *purpose, usec_t store_date,
+                     TaskOpen *p) {
         const ConfigKey *keys = h->config->trusted_keys.items;
         char now[TIME_RFC3339_SIZE];
         int r = 0;
@@ -225,8 +229,9 @@ static int fill_open(Helpers *h, const char *type, const char *purpose, usec_t s
         return r;
 }
 
-static int ask_open(void *userdata, const char *envelope, size_t size, const char *type, const char *purpose,
-                    usec_t store_date, HelperDone done, void *done_userdata, HelperTask **ret) {
+static int ask_open(void *userdata, const char *envelope, size_t size, const char *type,
+                    const char *purpose, usec_t store_date, HelperDone done, void *done_userdata,
+                    HelperTask **ret) {
         _cleanup_close_ int fd = file_memfd("envelope", envelope, size);
         TaskOpen p = { 0 };
         int r;
@@ -241,7 +246,8 @@ static int ask_open(void *userdata, const char *envelope, size_t size, const cha
         return r;
 }
 
-static int ask_unpack(void *userdata, int fd, int dir_fd, HelperDone done, void *done_userdata, HelperTask **ret) {
+static int ask_unpack(void *userdata, int fd, int dir_fd, HelperDone done, void *done_userdata,
+                      HelperTask **ret) {
         const TaskUnpack p = { 0 };
         const int fds[] = { fd, dir_fd };
         const BundleCall call = { TASK_UNPACK, &task_unpack_table, &p, fds, 2, 0 };
@@ -249,7 +255,8 @@ static int ask_unpack(void *userdata, int fd, int dir_fd, HelperDone done, void 
         return run_bundle(userdata, &call, done, done_userdata, ret);
 }
 
-static int ask_plan(void *userdata, int dir_fd, HelperDone done, void *done_userdata, HelperTask **ret) {
+static int ask_plan(void *userdata, int dir_fd, HelperDone done, void *done_userdata,
+                    HelperTask **ret) {
         const TaskPlan p = { 0 };
         const BundleCall call = { TASK_PLAN, &task_plan_table, &p, &dir_fd, 1, 't' };
 
@@ -276,7 +283,8 @@ static int on_net_idle(sd_event_source *source _unused_, uint64_t usec _unused_,
 static void net_used(Helpers *h) {
         h->net_idle = sd_event_source_disable_unref(h->net_idle);
         if (h->n_net == 0)
-                (void) sd_event_add_time_relative(h->loop, &h->net_idle, CLOCK_BOOTTIME, NET_IDLE_USEC, SEC(1), on_net_idle, h);
+                (void) sd_event_add_time_relative(h->loop, &h->net_idle, CLOCK_BOOTTIME,
+                                                  NET_IDLE_USEC, SEC(1), on_net_idle, h);
 }
 
 static int net_start(Helpers *h) {
@@ -308,7 +316,8 @@ static void on_checked(void *userdata, int r, CallReply *reply, Error *err) {
         net_used(h);
         t->r = r;
         if (r >= 0)
-                t->r = json_decode_value(reply->answer, &net_checked_table, JSON_LENIENT, &c, &t->err);
+                t->r = json_decode_value(reply->answer, &net_checked_table, JSON_LENIENT, &c,
+                                         &t->err);
         else
                 (void) error_set(&t->err, r, "%s", error_text(err));
         t->result.status = (unsigned) c.status;
@@ -316,8 +325,8 @@ static void on_checked(void *userdata, int r, CallReply *reply, Error *err) {
         task_end(t);
 }
 
-static int ask_check(void *userdata, uint16_t port, const char *path, usec_t timeout, HelperDone done, void *done_userdata,
-                     HelperTask **ret) {
+static int ask_check(void *userdata, uint16_t port, const char *path, usec_t timeout,
+                     HelperDone done, void *done_userdata, HelperTask **ret) {
         Helpers *h = userdata;
         HelperTask *t = task_new(h, done, done_userdata);
         NetCheck p = { .port = port, .timeout_usec = timeout };
@@ -326,7 +335,8 @@ static int ask_check(void *userdata, uint16_t port, const char *path, usec_t tim
         p.path = strdup(path);
         r = t && p.path ? net_start(h) : -ENOMEM;
         if (r >= 0)
-                r = call_send(helper_peer(h->net), NET_CHECK, &net_check_table, &p, NULL, 0, timeout + SEC(2), on_checked, t);
+                r = call_send(helper_peer(h->net), NET_CHECK, &net_check_table, &p, NULL, 0,
+                              timeout + SEC(2), on_checked, t);
         free(p.path);
         if (r < 0) {
                 (void) task_free(t);
@@ -353,13 +363,16 @@ static int tell_lost(Helpers *h) {
         int r = 0;
 
         if (geteuid() != 0)
-                r = warn(h, "this agent does not run as root: helpers, hooks and the application run as the same user, without views of their own");
+                r = warn(h, "this agent does not run as root: helpers, hooks and the application "
+                            "run as the same user, without views of their own");
         if (r >= 0 && cgroup_make(h->config->instance, "", &fd, NULL) != 0)
-                r = warn(h, "there is no cgroup2 here that may be used: processes are ended by their groups");
+                r = warn(h, "there is no cgroup2 here that may be used: processes are ended by "
+                            "their groups");
         return r;
 }
 
-int helpers_new(sd_event *loop, const Config *config, const char *libexec, Helpers **ret, Error **reterr) {
+int helpers_new(sd_event *loop, const Config *config, const char *libexec, Helpers **ret,
+                Error **reterr) {
         _cleanup_(helpers_freep) Helpers *h = calloc(1, sizeof(Helpers));
         int r;
 

@@ -58,9 +58,12 @@ static int walk_folders(int root_fd, const char *path) {
         return TAKE_FD(fd);
 }
 
-static int open_folder(int root_fd, const char *path) {
+/* Below the root and through no link, in one step. -EOPNOTSUPP: kernels and sandboxes without it.
+ */
+static int open_beneath(int root_fd, const char *path, int flags, mode_t mode) {
         struct open_how how = {
-                .flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
+                .flags = (uint64_t) (unsigned) (flags | O_NOFOLLOW | O_CLOEXEC),
+                .mode = mode,
                 .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
         };
         long fd;
@@ -68,9 +71,13 @@ static int open_folder(int root_fd, const char *path) {
         fd = syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
         if (fd >= 0)
                 return (int) fd;
-        if (errno == ENOSYS || errno == EPERM)
-                return walk_folders(root_fd, path);
-        return -errno;
+        return errno == ENOSYS || errno == EPERM ? -EOPNOTSUPP : -errno;
+}
+
+static int open_folder(int root_fd, const char *path) {
+        int fd = open_beneath(root_fd, path, O_RDONLY | O_DIRECTORY, 0);
+
+        return fd == -EOPNOTSUPP ? walk_folders(root_fd, path) : fd;
 }
 
 /* The folder that an entry stands in; borrowed from the writer. */
@@ -110,16 +117,22 @@ int writer_make_folder(Writer *writer, const Entry *entry, Error **reterr) {
 }
 
 int writer_open_file(Writer *writer, const Entry *entry, int *ret_fd, Error **reterr) {
+        const int flags = O_WRONLY | O_CREAT | O_EXCL;
+        mode_t mode = entry->executable ? MODE_EXECUTABLE : MODE_FILE;
         int fd, parent_fd;
 
-        parent_fd = parent_of(writer, entry, reterr);
-        if (parent_fd < 0)
-                return parent_fd;
-        fd = openat(parent_fd, last_component(entry->path),
-                    O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-                    entry->executable ? MODE_EXECUTABLE : MODE_FILE);
+        fd = open_beneath(writer->root_fd, entry->path, flags, mode);
+        if (fd == -EOPNOTSUPP) {
+                parent_fd = parent_of(writer, entry, reterr);
+                if (parent_fd < 0)
+                        return parent_fd;
+                fd = openat(parent_fd, last_component(entry->path), flags | O_NOFOLLOW | O_CLOEXEC,
+                            mode);
+                if (fd < 0)
+                        fd = -errno;
+        }
         if (fd < 0)
-                return failed(reterr, -errno, "make file", entry);
+                return failed(reterr, fd, "make file", entry);
         *ret_fd = fd;
         return 0;
 }

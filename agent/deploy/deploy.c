@@ -62,10 +62,11 @@ usec_t pipeline_realtime(const Pipeline *p) {
         return clock_read(p->spec.clock, CLOCK_REALTIME);
 }
 
-int pipeline_timer(Pipeline *p, sd_event_source **source, usec_t in_usec, sd_event_time_handler_t handler,
-                   void *userdata) {
+int pipeline_timer(Pipeline *p, sd_event_source **source, usec_t in_usec,
+                   sd_event_time_handler_t handler, void *userdata) {
         *source = sd_event_source_disable_unref(*source);
-        return sd_event_add_time_relative(p->spec.loop, source, CLOCK_BOOTTIME, in_usec, MSEC(1), handler, userdata);
+        return sd_event_add_time_relative(p->spec.loop, source, CLOCK_BOOTTIME, in_usec, MSEC(1),
+                                          handler, userdata);
 }
 
 void pipeline_changed(Pipeline *p) {
@@ -83,7 +84,8 @@ static LogFields log_of(const Deploy *d) {
                             .version = d->record.label };
 }
 
-static void _printf_(4, 0) event(Deploy *d, int priority, const char *message_id, const char *format, va_list ap) {
+static void _printf_(4, 0)
+        event(Deploy *d, int priority, const char *message_id, const char *format, va_list ap) {
         LogFields fields = log_of(d);
         usec_t now = pipeline_realtime(d->p);
         char *text = NULL;
@@ -166,7 +168,8 @@ void deploy_step_ended(Deploy *d, int r, Error *err) {
         steps_run(d);
 }
 
-static int on_wait_timeout(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata) {
+static int on_wait_timeout(sd_event_source *source _unused_, uint64_t usec _unused_,
+                           void *userdata) {
         Deploy *d = userdata;
         Error *err = NULL;
         char span[32];
@@ -177,7 +180,8 @@ static int on_wait_timeout(sd_event_source *source _unused_, uint64_t usec _unus
         return 0;
 }
 
-int deploy_wait(Deploy *d, bool (*until)(Deploy *d), usec_t most_usec, const char *what, Error **reterr) {
+int deploy_wait(Deploy *d, bool (*until)(Deploy *d), usec_t most_usec, const char *what,
+                Error **reterr) {
         int r;
 
         if (until(d))
@@ -194,13 +198,15 @@ void deploy_on_service(Deploy *d) {
                 deploy_step_ended(d, 0, NULL);
 }
 
-static int on_stage_timeout(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata) {
+static int on_stage_timeout(sd_event_source *source _unused_, uint64_t usec _unused_,
+                            void *userdata) {
         Deploy *d = userdata;
         Error *err = NULL;
         char span[32];
 
         time_format_span(stages[d->stage].timeout_usec, span);
-        (void) error_set(&err, -ETIMEDOUT, "'%s' had not ended after %s (step %s)", stages[d->stage].name, span,
+        (void) error_set(&err, -ETIMEDOUT, "'%s' had not ended after %s (step %s)",
+                         stages[d->stage].name, span,
                          d->step && d->step->name ? d->step->name : "-");
         step_clear(d);
         deploy_stage_ended(d, -ETIMEDOUT, err);
@@ -213,11 +219,12 @@ static bool is_passing(DeployStage stage, int r) {
                 return r != -EKEYREJECTED;
         if (stage >= DEPLOY_SWITCH)
                 return false;
-        return r == -ENOSPC || r == -ENOMEM || r == -EIO || r == -ECONNRESET || r == -EAGAIN || r == -EMFILE ||
-               r == -ENFILE;
+        return r == -ENOSPC || r == -ENOMEM || r == -EIO || r == -ECONNRESET || r == -EAGAIN ||
+               r == -EMFILE || r == -ENFILE;
 }
 
-/* The first failure of an attempt is the one that is told; later ones on the way back are events. */
+/* The first failure of an attempt is the one that is told; later ones on the way back are events.
+ */
 static void note_failure(Deploy *d, int r, const Error *err) {
         AttemptState *a = &d->p->state->attempt;
         const char *words = err ? error_text(err) : strerror(-r);
@@ -226,8 +233,8 @@ static void note_failure(Deploy *d, int r, const Error *err) {
                 deploy_event(d, "%s failed: %s", stages[d->stage].name, words);
                 return;
         }
-        deploy_tell(d, LOG_ERR, LOG_ID_DEPLOY_FAILED, "deploy of %s failed in %s: %s", d->record.label,
-                    stages[d->stage].name, words);
+        deploy_tell(d, LOG_ERR, LOG_ID_DEPLOY_FAILED, "deploy of %s failed in %s: %s",
+                    d->record.label, stages[d->stage].name, words);
         a->failed = true;
         d->failed_in = d->stage;
         free(a->error);
@@ -267,13 +274,14 @@ static void record_stage(Deploy *d, DeployStage next) {
 static DeployOutcome outcome_of(const Deploy *d) {
         const AttemptState *a = &d->p->state->attempt;
 
-        /* What may pass is tried again, but not for ever: a store may be silent for days, a full disk or a hook that asks for it
-         * is somebody's to look at. */
+        /* What may pass is tried again, but not for ever: a store may be silent for days, a full
+         * disk or a hook that asks for it is somebody's to look at. */
         if (!a->failed)
                 return OUTCOME_DONE;
         if (d->retry && (d->failed_in <= DEPLOY_FETCH || d->p->watch.retry.n < LIMIT_HOOK_RETRIES))
                 return OUTCOME_RETRY;
-        return a->turned || (a->decided && a->overlap == OVERLAP_NONE) ? OUTCOME_ROLLED_BACK : OUTCOME_FAILED;
+        return a->turned || (a->decided && a->overlap == OVERLAP_NONE) ? OUTCOME_ROLLED_BACK
+                                                                       : OUTCOME_FAILED;
 }
 
 /* An attempt that failed for good is not tried again on its own. */
@@ -282,11 +290,12 @@ static void quarantine_target(Deploy *d) {
 
         if ((a->kind != DEPLOY_ASSIGNED && a->kind != DEPLOY_SETTINGS) || !a->target.sha256)
                 return;
-        if (quarantine_add(d->p->state, a->target.revision, a->target.label, a->target.sha256, a->error,
-                           pipeline_realtime(d->p)) < 0)
+        if (quarantine_add(d->p->state, a->target.revision, a->target.label, a->target.sha256,
+                           a->error, pipeline_realtime(d->p)) < 0)
                 return;
         deploy_tell(d, LOG_WARNING, LOG_ID_QUARANTINED,
-                    "version %s (revision %llu) is quarantined: not tried again until a new assign or `tendril deploy --retry`",
+                    "version %s (revision %llu) is quarantined: not tried again until a new assign "
+                    "or `tendril deploy --retry`",
                     a->target.label, (unsigned long long) a->target.revision);
 }
 
@@ -301,7 +310,8 @@ static int on_again(sd_event_source *source _unused_, void *userdata) {
         return 0;
 }
 
-/* The attempt is over: its outcome goes into the record, the state forgets it; the object is freed from the loop. */
+/* The attempt is over: its outcome goes into the record, the state forgets it; the object is freed
+ * from the loop. */
 static void deploy_finish(Deploy *d) {
         _cleanup_(error_freep) Error *err = NULL;
         Pipeline *p = d->p;
@@ -315,14 +325,17 @@ static void deploy_finish(Deploy *d) {
         time_format_span(pipeline_now(p) - d->began_usec, span);
 
         if (d->record.outcome == OUTCOME_DONE) {
-                deploy_tell(d, LOG_NOTICE, LOG_ID_DEPLOY_DONE, "version %s is served", d->record.label);
+                deploy_tell(d, LOG_NOTICE, LOG_ID_DEPLOY_DONE, "version %s is served",
+                            d->record.label);
                 watch_failed(p, false, 0);
         } else {
                 if (d->record.outcome != OUTCOME_RETRY)
                         quarantine_target(d);
-                watch_failed(p, d->record.outcome == OUTCOME_RETRY, d->hook_retry ? p->config->hooks.retry_usec : 0);
+                watch_failed(p, d->record.outcome == OUTCOME_RETRY,
+                             d->hook_retry ? p->config->hooks.retry_usec : 0);
         }
-        deploy_event(d, "deploy %s: %s after %s", d->record.id, deploy_outcome_names[d->record.outcome], span);
+        deploy_event(d, "deploy %s: %s after %s", d->record.id,
+                     deploy_outcome_names[d->record.outcome], span);
         if (record_write(p->records_fd, &d->record, &err) < 0)
                 log_warning("%s, ignoring: history will lack it", error_text(err));
 
@@ -335,7 +348,8 @@ static void deploy_finish(Deploy *d) {
         }
         err = error_free(err);
         if (pipeline_save(p, &err) < 0)
-                log_error("%s; the end of deploy %s is not on disk: it will be looked at again after a restart",
+                log_error("%s; the end of deploy %s is not on disk: it will be looked at again "
+                          "after a restart",
                           error_text(err), d->record.id);
         (void) sd_event_add_defer(p->spec.loop, &p->again, on_again, p);
         pipeline_changed(p);
@@ -353,7 +367,8 @@ static DeployStage stage_behind(Deploy *d, bool success) {
         return next;
 }
 
-/* Puts the coming stage on disk. Without that nothing new may begin; what leads back to safety goes on. */
+/* Puts the coming stage on disk. Without that nothing new may begin; what leads back to safety goes
+ * on. */
 static int commit_stage(Deploy *d, DeployStage next, Error **reterr) {
         AttemptState *a = &d->p->state->attempt;
         char *name = strdup(stages[next].name);
@@ -465,15 +480,16 @@ static void make_id(usec_t realtime, char ret[32]) {
         time_make_id(realtime, within << 12 | (backoff_chance() & 0xfff), ret);
 }
 
-int deploy_begin(Pipeline *p, DeployKind kind, VersionState *target, BundleRef *bundle, const char *path,
-                 Error **reterr) {
+int deploy_begin(Pipeline *p, DeployKind kind, VersionState *target, BundleRef *bundle,
+                 const char *path, Error **reterr) {
         AttemptState *a = &p->state->attempt;
         char id[32];
         Deploy *d;
         int r;
 
         if (p->deploy)
-                return error_set(reterr, -EBUSY, "deploy %s runs; `tendril wait --deploy %s` waits for its end",
+                return error_set(reterr, -EBUSY,
+                                 "deploy %s runs; `tendril wait --deploy %s` waits for its end",
                                  p->deploy->record.id, p->deploy->record.id);
         make_id(pipeline_realtime(p), id);
         d = deploy_new(p);
@@ -501,14 +517,15 @@ int deploy_begin(Pipeline *p, DeployKind kind, VersionState *target, BundleRef *
         d->log_fd = record_log_open(p->spec.paths->log, id);
         d->stage = DEPLOY_LEASE;
         p->deploy = d;
-        deploy_tell(d, LOG_NOTICE, LOG_ID_DEPLOY_STARTED, "deploy of version %s begins (%s)", d->record.label,
-                    deploy_kind_names[kind]);
+        deploy_tell(d, LOG_NOTICE, LOG_ID_DEPLOY_STARTED, "deploy of version %s begins (%s)",
+                    d->record.label, deploy_kind_names[kind]);
         record_stage(d, DEPLOY_LEASE);
         stage_begin(d);
         return 0;
 }
 
-/* Where a stage that was cut off is taken up again: what changed nothing that is served goes through the lease first. */
+/* Where a stage that was cut off is taken up again: what changed nothing that is served goes
+ * through the lease first. */
 static DeployStage resume_stage(const AttemptState *a) {
         DeployStage stage = deploy_stage_from_name(a->stage);
 
@@ -547,12 +564,14 @@ int deploy_resume(Pipeline *p, Error **reterr) {
         if (phase_awaits_boot(a)) {
                 d->reboot = true;
                 d->stage = d->resume_at;
-                deploy_event(d, "the agent was started again, and the host not: the deploy waits for the reboot that a hook asked for");
+                deploy_event(d, "the agent was started again, and the host not: the deploy waits "
+                                "for the reboot that a hook asked for");
                 if (p->spec.on_reboot)
                         p->spec.on_reboot(p->spec.userdata);
                 return 0;
         }
-        deploy_event(d, "the agent was started again; the deploy goes on at '%s'", a->stage ? a->stage : "lease");
+        deploy_event(d, "the agent was started again; the deploy goes on at '%s'",
+                     a->stage ? a->stage : "lease");
         stage_begin(d);
         return 0;
 }

@@ -12,9 +12,10 @@
 #include "store/key.h"
 
 /*
- * desired: the resting stage. One document is polled, the head, by its ETag; the desired document is read when the head names a new
- * revision, at the start, and every five minutes. It is opened by tendril-bundle (signature first), checked here, and kept in the state, so that
- * what this host is to run is known without the store.
+ * desired: the resting stage. One document is polled, the head, by its ETag; the desired document
+ * is read when the head names a new revision, at the start, and every five minutes. It is opened by
+ * tendril-bundle (signature first), checked here, and kept in the state, so that what this host is
+ * to run is known without the store.
  */
 
 #define DESIRED_EVERY_USEC SEC(300)
@@ -31,7 +32,8 @@ static bool runs_ref(const VersionState *v, const VersionRef *ref, uint64_t revi
         return v->label && str_equal(v->sha256, ref->sha256) && v->revision == revision;
 }
 
-DesiredDecision desired_decide(const State *state, const HeadDocument *head, const VersionRef **ret_ref) {
+DesiredDecision desired_decide(const State *state, const HeadDocument *head,
+                               const VersionRef **ret_ref) {
         const DesiredDocument *d = &state->desired;
         bool ours = head && head->revision == d->revision;
         const VersionRef *ref = ours && head->follow == HEAD_BASE ? &d->base : &d->target;
@@ -44,29 +46,36 @@ DesiredDecision desired_decide(const State *state, const HeadDocument *head, con
                 return DESIRED_HELD;
         if (quarantine_find(state, d->revision, ref->sha256))
                 return DESIRED_QUARANTINED;
-        if (ours && (head->status == HEAD_PAUSED || (head->status == HEAD_ABORTED && head->follow == HEAD_TARGET)))
+        if (ours && (head->status == HEAD_PAUSED ||
+                     (head->status == HEAD_ABORTED && head->follow == HEAD_TARGET)))
                 return DESIRED_PAUSED;
         *ret_ref = ref;
         return DESIRED_DEPLOY;
 }
 
-int desired_accept(const State *state, const DesiredDocument *doc, const char *store_id, const char *environment,
-                   uint64_t min_revision, Error **reterr) {
+int desired_accept(const State *state, const DesiredDocument *doc, const char *store_id,
+                   const char *environment, uint64_t min_revision, Error **reterr) {
         unsigned long long revision = doc->revision;
 
         if (!str_equal(doc->environment, environment))
-                return error_set(reterr, -EKEYREJECTED, "the assignment is for environment %s and not for %s: it was moved here",
-                                 doc->environment, environment);
+                return error_set(
+                        reterr, -EKEYREJECTED,
+                        "the assignment is for environment %s and not for %s: it was moved here",
+                        doc->environment, environment);
         if (store_id && !str_equal(doc->store, store_id))
-                return error_set(reterr, -EKEYREJECTED, "the assignment is for store %s and not for %s: it was copied here",
-                                 doc->store, store_id);
+                return error_set(
+                        reterr, -EKEYREJECTED,
+                        "the assignment is for store %s and not for %s: it was copied here",
+                        doc->store, store_id);
         if (doc->revision < state->revision)
                 return error_set(reterr, -ESTALE,
-                                 "the assignment has revision %llu, and this host has seen %llu: it is an old one that was put back",
+                                 "the assignment has revision %llu, and this host has seen %llu: "
+                                 "it is an old one that was put back",
                                  revision, (unsigned long long) state->revision);
         if (doc->revision < min_revision)
-                return error_set(reterr, -ESTALE, "the assignment has revision %llu, and min_revision here is %llu", revision,
-                                 (unsigned long long) min_revision);
+                return error_set(reterr, -ESTALE,
+                                 "the assignment has revision %llu, and min_revision here is %llu",
+                                 revision, (unsigned long long) min_revision);
         if (!doc->target.label || !doc->target.sha256)
                 return error_set(reterr, -EBADMSG, "the assignment names no target");
         return 0;
@@ -113,10 +122,12 @@ static int on_poll(sd_event_source *source _unused_, uint64_t usec _unused_, voi
         return 0;
 }
 
-/* Every N/10 s, at least as configured and at most a minute, a fifth up or down; after failures longer and longer. */
+/* Every N/10 s, at least as configured and at most a minute, a fifth up or down; after failures
+ * longer and longer. */
 static void poll_later(Pipeline *p) {
         Watch *w = &p->watch;
-        usec_t base = MAX(p->config->poll_usec, w->has_head ? MIN(w->head.hosts * MSEC(100), SEC(60)) : 0);
+        usec_t base = MAX(p->config->poll_usec,
+                          w->has_head ? MIN(w->head.hosts * MSEC(100), SEC(60)) : 0);
         usec_t in = base - base / 5 + backoff_chance() % (base * 2 / 5 + 1);
 
         services_rotate(p->services);
@@ -128,7 +139,8 @@ static void poll_later(Pipeline *p) {
 }
 
 static void broken(Pipeline *p, const char *what, int r, const Error *err) {
-        _cleanup_free_ char *words = str_format("%s: %s", what, err ? error_text(err) : strerror(-r));
+        _cleanup_free_ char *words =
+                str_format("%s: %s", what, err ? error_text(err) : strerror(-r));
 
         store_said(p, false, words ? words : what);
         poll_later(p);
@@ -150,9 +162,13 @@ static char *report_text(Pipeline *p) {
         const State *s = p->state;
         char changed[TIME_RFC3339_SIZE];
         PipelineStatus status;
-        HostDocument doc = { .format = FORMAT_DOCUMENT, .version = s->current.label, .sha256 = s->current.sha256,
+        HostDocument doc = { .format = FORMAT_DOCUMENT,
+                             .version = s->current.label,
+                             .sha256 = s->current.sha256,
                              .revision = s->current.revision };
-        const char *const texts[] = { p->spec.host, TENDRIL_VERSION, deploy_stage_name(p->deploy ? p->deploy->stage : DEPLOY_DESIRED) };
+        const char *const texts[] = { p->spec.host, TENDRIL_VERSION,
+                                      deploy_stage_name(p->deploy ? p->deploy->stage
+                                                                  : DEPLOY_DESIRED) };
 
         pipeline_status(p, &status);
         time_format(pipeline_realtime(p), changed);
@@ -161,7 +177,8 @@ static char *report_text(Pipeline *p) {
         doc.stage = strdup(texts[2]);
         doc.health = strdup(status.health);
         doc.cause = status.cause ? strdup(status.cause) : NULL;
-        if (doc.host && doc.agent && doc.stage && doc.health && json_encode(&host_document_table, &doc, &text) < 0)
+        if (doc.host && doc.agent && doc.stage && doc.health &&
+            json_encode(&host_document_table, &doc, &text) < 0)
                 buf_clear(&text);
         free(doc.host);
         free(doc.agent);
@@ -195,7 +212,8 @@ static bool report(Pipeline *p) {
 
 /* ---- acting ---- */
 
-static int begin_assigned(Pipeline *p, const VersionRef *ref, const VersionDocument *version, Error **reterr) {
+static int begin_assigned(Pipeline *p, const VersionRef *ref, const VersionDocument *version,
+                          Error **reterr) {
         const State *s = p->state;
         VersionState target = { .revision = s->desired.revision };
         BundleRef bundle = { .size = version->bundle.size };
@@ -210,7 +228,8 @@ static int begin_assigned(Pipeline *p, const VersionRef *ref, const VersionDocum
         if (!target.application || !target.label || !target.sha256 || !bundle.key || !bundle.sha256)
                 r = error_set(reterr, -ENOMEM, "begin deploy: out of memory");
         else
-                r = deploy_begin(p, same ? DEPLOY_SETTINGS : DEPLOY_ASSIGNED, &target, &bundle, NULL, reterr);
+                r = deploy_begin(p, same ? DEPLOY_SETTINGS : DEPLOY_ASSIGNED, &target, &bundle,
+                                 NULL, reterr);
         json_table_done(&version_state_table, &target);
         free(bundle.key);
         free(bundle.sha256);
@@ -218,16 +237,22 @@ static int begin_assigned(Pipeline *p, const VersionRef *ref, const VersionDocum
 }
 
 /* The version document is signed by itself, and must name what the assignment names. */
-static int check_version(Pipeline *p, const VersionRef *ref, const VersionDocument *v, Error **reterr) {
-        if (!str_equal(v->label, ref->label) || !str_equal(v->application, p->state->desired.application))
-                return error_set(reterr, -EKEYREJECTED, "the document of version %s is that of %s of %s: it was moved",
+static int check_version(Pipeline *p, const VersionRef *ref, const VersionDocument *v,
+                         Error **reterr) {
+        if (!str_equal(v->label, ref->label) ||
+            !str_equal(v->application, p->state->desired.application))
+                return error_set(reterr, -EKEYREJECTED,
+                                 "the document of version %s is that of %s of %s: it was moved",
                                  ref->label, v->label, v->application);
         if (!str_equal(v->bundle.sha256, ref->sha256))
                 return error_set(reterr, -EKEYREJECTED,
-                                 "version %s has digest %.12s…, and %.12s… was assigned: it was replaced after the assignment",
+                                 "version %s has digest %.12s…, and %.12s… was assigned: it was "
+                                 "replaced after the assignment",
                                  ref->label, v->bundle.sha256, ref->sha256);
         if (!key_is_valid(v->bundle.key) || v->bundle.size > LIMIT_BUNDLE_BYTES)
-                return error_set(reterr, -EBADMSG, "the document of version %s names a bundle that cannot be", ref->label);
+                return error_set(reterr, -EBADMSG,
+                                 "the document of version %s names a bundle that cannot be",
+                                 ref->label);
         return 0;
 }
 
@@ -240,10 +265,12 @@ static void on_version_opened(void *userdata, int r, const HelperResult *result,
         p->watch.task = NULL;
         if (r < 0)
                 (void) error_set(&own, r, "version document: %s", error_text(err));
-        else if (p->deploy || desired_decide(p->state, p->watch.has_head ? &p->watch.head : NULL, &ref) != DESIRED_DEPLOY)
+        else if (p->deploy || desired_decide(p->state, p->watch.has_head ? &p->watch.head : NULL,
+                                             &ref) != DESIRED_DEPLOY)
                 r = 0;
         else {
-                r = document_decode("version.json", result->text, result->text_size, &version_document_table, &version, &own);
+                r = document_decode("version.json", result->text, result->text_size,
+                                    &version_document_table, &version, &own);
                 if (r >= 0)
                         r = check_version(p, ref, &version, &own);
                 if (r >= 0)
@@ -265,12 +292,13 @@ static void on_version(void *userdata, int r, const StoreReply *reply, Error *er
                 return;
         }
         if (r == STORE_ABSENT) {
-                refuse(p, "the assigned version is not published: publish it again, or assign another one");
+                refuse(p, "the assigned version is not published: publish it again, or assign "
+                          "another one");
                 poll_later(p);
                 return;
         }
-        r = h->open(h->userdata, reply->body, reply->body_size, DOCUMENT_TYPE_VERSION, "publish", reply->date_usec,
-                    on_version_opened, p, &p->watch.task);
+        r = h->open(h->userdata, reply->body, reply->body_size, DOCUMENT_TYPE_VERSION, "publish",
+                    reply->date_usec, on_version_opened, p, &p->watch.task);
         if (r < 0)
                 broken(p, "open the version document", r, NULL);
 }
@@ -309,7 +337,8 @@ static int take_desired(Pipeline *p, const char *text, size_t size, Error **rete
 
         r = document_decode("desired.json", text, size, &desired_document_table, &doc, reterr);
         if (r >= 0)
-                r = desired_accept(s, &doc, p->config->store.id, p->config->environment, p->config->min_revision, reterr);
+                r = desired_accept(s, &doc, p->config->store.id, p->config->environment,
+                                   p->config->min_revision, reterr);
         if (r < 0) {
                 json_table_done(&desired_document_table, &doc);
                 return r;
@@ -321,7 +350,8 @@ static int take_desired(Pipeline *p, const char *text, size_t size, Error **rete
         if (news) {
                 p->watch.not_before_usec = 0;
                 backoff_reset(&p->watch.retry);
-                log_notice("revision %llu is assigned: version %s", (unsigned long long) doc.revision, doc.target.label);
+                log_notice("revision %llu is assigned: version %s",
+                           (unsigned long long) doc.revision, doc.target.label);
         }
         return pipeline_save(p, reterr);
 }
@@ -337,7 +367,8 @@ static void on_desired_opened(void *userdata, int r, const HelperResult *result,
                 r = take_desired(p, result->text, result->text_size, &own);
         refuse(p, r < 0 ? error_text(own) : NULL);
         if (r >= 0 && p->deploy && p->deploy->stage == DEPLOY_LEASE &&
-            p->deploy->record.revision < p->state->desired.revision && p->state->attempt.kind == DEPLOY_ASSIGNED) {
+            p->deploy->record.revision < p->state->desired.revision &&
+            p->state->attempt.kind == DEPLOY_ASSIGNED) {
                 Error *why = NULL;
 
                 p->deploy->retry = true;
@@ -370,8 +401,8 @@ static void on_desired(void *userdata, int r, const StoreReply *reply, Error *er
         }
         free(w->desired_etag);
         w->desired_etag = strdup(reply->etag);
-        r = h->open(h->userdata, reply->body, reply->body_size, DOCUMENT_TYPE_DESIRED, "assign", reply->date_usec,
-                    on_desired_opened, p, &w->task);
+        r = h->open(h->userdata, reply->body, reply->body_size, DOCUMENT_TYPE_DESIRED, "assign",
+                    reply->date_usec, on_desired_opened, p, &w->task);
         if (r < 0)
                 broken(p, "open desired.json", r, NULL);
 }
@@ -380,7 +411,8 @@ static void read_desired(Pipeline *p) {
         _cleanup_free_ char *key = key_desired(p->config->environment);
         int r;
 
-        r = key ? store_get(p->store, key, p->watch.desired_etag, on_desired, p, &p->watch.call) : -ENOMEM;
+        r = key ? store_get(p->store, key, p->watch.desired_etag, on_desired, p, &p->watch.call)
+                : -ENOMEM;
         if (r < 0)
                 broken(p, "read desired.json", r, NULL);
 }
@@ -392,7 +424,8 @@ static void take_head(Pipeline *p, const StoreReply *reply) {
         HeadDocument head = { 0 };
         _cleanup_(error_freep) Error *err = NULL;
 
-        if (document_decode("rollout.json", reply->body, reply->body_size, &head_document_table, &head, &err) < 0) {
+        if (document_decode("rollout.json", reply->body, reply->body_size, &head_document_table,
+                            &head, &err) < 0) {
                 log_warning("%s; what runs goes on running", error_text(err));
                 return;
         }
@@ -421,8 +454,8 @@ static void on_head(void *userdata, int r, const StoreReply *reply, Error *err) 
                 store_said(p, true, NULL);
         if (r == 0)
                 take_head(p, reply);
-        if ((w->has_head && w->head.revision != p->state->desired.revision) || w->desired_usec == 0 ||
-            now - w->desired_usec > DESIRED_EVERY_USEC || w->refused)
+        if ((w->has_head && w->head.revision != p->state->desired.revision) ||
+            w->desired_usec == 0 || now - w->desired_usec > DESIRED_EVERY_USEC || w->refused)
                 read_desired(p);
         else
                 act(p);
@@ -466,7 +499,8 @@ void watch_start(Pipeline *p) {
         p->watch.retry = (Backoff){ .base_usec = SEC(5), .max_usec = SEC(600) };
         p->watch.since_usec = pipeline_realtime(p);
         if (p->store && p->config->environment)
-                (void) pipeline_timer(p, &p->watch.timer, backoff_chance() % FIRST_POLL_USEC, on_poll, p);
+                (void) pipeline_timer(p, &p->watch.timer, backoff_chance() % FIRST_POLL_USEC,
+                                      on_poll, p);
 }
 
 void watch_soon(Pipeline *p) {
@@ -483,7 +517,8 @@ void watch_failed(Pipeline *p, bool retry, usec_t least) {
                 w->not_before_usec = 0;
                 return;
         }
-        w->not_before_usec = pipeline_now(p) + MAX(backoff_next(&w->retry, backoff_chance()), least);
+        w->not_before_usec =
+                pipeline_now(p) + MAX(backoff_next(&w->retry, backoff_chance()), least);
 }
 
 void pipeline_store_failed(Pipeline *p, const char *words) {

@@ -11,8 +11,9 @@
 #include "loop/log.h"
 
 /*
- * extract: tendril-bundle unpacks the verified bundle into tree/ of a new version folder, and makes the plan of it; when each of these runs
- * has ended with all its children, tendril-tree takes the tree over: app/ for the application, control/ for root.
+ * extract: tendril-bundle unpacks the verified bundle into tree/ of a new version folder, and makes
+ * the plan of it; when each of these runs has ended with all its children, tendril-tree takes the
+ * tree over: app/ for the application, control/ for root.
  */
 
 /* The bundle again, after a restart: only what was verified stands in bundles/. */
@@ -21,13 +22,16 @@ static int step_bundle(Deploy *d, Error **reterr) {
 
         if (d->bundle_fd >= 0)
                 return STEP_DONE;
-        d->bundle_fd = openat(d->p->bundles_fd, a->bundle.sha256, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        d->bundle_fd =
+                openat(d->p->bundles_fd, a->bundle.sha256, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
         if (d->bundle_fd < 0)
-                return error_set(reterr, -errno, "open bundles/%s: %s", a->bundle.sha256, strerror(errno));
+                return error_set(reterr, -errno, "open bundles/%s: %s", a->bundle.sha256,
+                                 strerror(errno));
         return STEP_DONE;
 }
 
-/* A folder is never used twice: what an earlier attempt left is removed by retention. The name is on disk before the folder. */
+/* A folder is never used twice: what an earlier attempt left is removed by retention. The name is
+ * on disk before the folder. */
 static int step_folder(Deploy *d, Error **reterr) {
         AttemptState *a = &d->p->state->attempt;
         const DeployHelpers *h = &d->p->spec.helpers;
@@ -36,7 +40,8 @@ static int step_folder(Deploy *d, Error **reterr) {
         int r;
 
         free(a->target.folder);
-        a->target.folder = str_format("%.16s-%llu", a->bundle.sha256, (unsigned long long) ++d->p->state->counter);
+        a->target.folder = str_format("%.16s-%llu", a->bundle.sha256,
+                                      (unsigned long long) ++d->p->state->counter);
         if (!a->target.folder)
                 return error_set(reterr, -ENOMEM, "extract: out of memory");
         r = pipeline_save(d->p, reterr);
@@ -49,7 +54,8 @@ static int step_folder(Deploy *d, Error **reterr) {
         if (fd < 0)
                 return error_set(reterr, fd, "make versions/%s: %s", path, strerror(-fd));
         if (h->bundle_uid != 0 && fchown(fd, h->bundle_uid, h->bundle_gid) < 0)
-                return error_set(reterr, -errno, "give versions/%s to tendril-bundle: %s", path, strerror(errno));
+                return error_set(reterr, -errno, "give versions/%s to tendril-bundle: %s", path,
+                                 strerror(errno));
         return STEP_DONE;
 }
 
@@ -74,14 +80,16 @@ static int step_unpack(Deploy *d, Error **reterr) {
         return r < 0 ? error_set(reterr, r, "start tendril-bundle: %s", strerror(-r)) : 0;
 }
 
-/* The plan is decoded here, by tables and bounds, before it is kept: a plan that main cannot read later is of no use. */
+/* The plan is decoded here, by tables and bounds, before it is kept: a plan that main cannot read
+ * later is of no use. */
 static int take_plan(Deploy *d, const HelperResult *result, Error **reterr) {
         _cleanup_close_ int fd = -EBADF;
         int r;
 
         if (d->has_plan)
                 json_table_done(&plan_table, &d->plan);
-        r = json_decode(result->text, result->text_size, &plan_table, JSON_LENIENT, &d->plan, reterr);
+        r = json_decode(result->text, result->text_size, &plan_table, JSON_LENIENT, &d->plan,
+                        reterr);
         d->has_plan = r >= 0;
         if (r < 0)
                 return error_wrap(reterr, r, "plan");
@@ -92,7 +100,8 @@ static int take_plan(Deploy *d, const HelperResult *result, Error **reterr) {
         fd = version_open(d->p, &d->p->state->attempt.target, NULL);
         if (fd < 0)
                 return error_set(reterr, fd, "open the new version's folder: %s", strerror(-fd));
-        r = file_write_at(fd, "plan.json", result->text, result->text_size, 0600, FILE_REPLACE | FILE_SYNC);
+        r = file_write_at(fd, "plan.json", result->text, result->text_size, 0600,
+                          FILE_REPLACE | FILE_SYNC);
         return r < 0 ? error_wrap(reterr, r, "write plan.json") : 0;
 }
 
@@ -129,15 +138,11 @@ static int step_own(Deploy *d, Error **reterr) {
                 return error_set(reterr, fd, "open the new version's folder: %s", strerror(-fd));
         (void) snprintf(uid, sizeof(uid), "%u", h->bundle_uid);
         (void) snprintf(gid, sizeof(gid), "%u", h->bundle_gid);
-        return tree_run(d->p->spec.loop, d->p->spec.tree_fd, "own", args, fd, SEC(1800), deploy_on_tree, d, &d->tree,
-                        reterr);
+        return tree_run(d->p->spec.loop, d->p->spec.tree_fd, "own", args, fd, SEC(1800),
+                        deploy_on_tree, d, &d->tree, reterr);
 }
 
 const Step extract_steps[] = {
-        { "bundle", step_bundle },
-        { "folder", step_folder },
-        { "unpack", step_unpack },
-        { "plan", step_plan },
-        { "own", step_own },
-        { 0 },
+        { "bundle", step_bundle }, { "folder", step_folder }, { "unpack", step_unpack },
+        { "plan", step_plan },     { "own", step_own },       { 0 },
 };

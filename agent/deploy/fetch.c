@@ -11,8 +11,9 @@
 #include "deploy/stage.h"
 
 /*
- * fetch: the bundle comes to incoming/, root's own 0600 file, which is continued where an earlier attempt was cut off. What is
- * in bundles/ already (verified once, and to be verified again) is not fetched.
+ * fetch: the bundle comes to incoming/, root's own 0600 file, which is continued where an earlier
+ * attempt was cut off. What is in bundles/ already (verified once, and to be verified again) is not
+ * fetched.
  */
 
 #define SLICE_BYTES (4 * 1024 * 1024)
@@ -29,7 +30,8 @@ static int step_kept(Deploy *d, Error **reterr _unused_) {
 
         if (!a->bundle.sha256)
                 return STEP_DONE;
-        d->bundle_fd = openat(d->p->bundles_fd, a->bundle.sha256, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        d->bundle_fd =
+                openat(d->p->bundles_fd, a->bundle.sha256, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
         if (d->bundle_fd >= 0)
                 deploy_event(d, "the bundle is on this disk already; nothing is fetched");
         return STEP_DONE;
@@ -50,15 +52,18 @@ static int step_space(Deploy *d, Error **reterr) {
                 size = (uint64_t) st.st_size;
         }
         if (size > LIMIT_BUNDLE_BYTES)
-                return error_set(reterr, -EFBIG, "the bundle has %llu bytes, more than the maximum of %llu",
-                                 (unsigned long long) size, (unsigned long long) LIMIT_BUNDLE_BYTES);
+                return error_set(
+                        reterr, -EFBIG, "the bundle has %llu bytes, more than the maximum of %llu",
+                        (unsigned long long) size, (unsigned long long) LIMIT_BUNDLE_BYTES);
         if (fstatvfs(d->p->incoming_fd, &vfs) < 0)
                 return STEP_DONE;
         free_bytes = (uint64_t) vfs.f_bavail * vfs.f_frsize;
         if (free_bytes < size)
                 return error_set(reterr, -ENOSPC,
-                                 "the bundle has %llu bytes and %s has room for %llu: free at least %llu bytes more",
-                                 (unsigned long long) size, d->p->spec.paths->state, (unsigned long long) free_bytes,
+                                 "the bundle has %llu bytes and %s has room for %llu: free at "
+                                 "least %llu bytes more",
+                                 (unsigned long long) size, d->p->spec.paths->state,
+                                 (unsigned long long) free_bytes,
                                  (unsigned long long) (size - free_bytes));
         return STEP_DONE;
 }
@@ -75,13 +80,15 @@ static int open_part(Deploy *d, uint64_t *ret_size, Error **reterr) {
                 int r = fd < 0 || errno ? -errno : -EINVAL;
 
                 closep(&fd);
-                return error_set(reterr, r < 0 ? r : -EINVAL, "open incoming/%s: %s", name, strerror(-r));
+                return error_set(reterr, r < 0 ? r : -EINVAL, "open incoming/%s: %s", name,
+                                 strerror(-r));
         }
         *ret_size = (uint64_t) st.st_size;
         return fd;
 }
 
-/* From here on nobody can write it any more but through a descriptor that was opened before; main keeps none. */
+/* From here on nobody can write it any more but through a descriptor that was opened before; main
+ * keeps none. */
 static int seal(Deploy *d, Error **reterr) {
         _cleanup_free_ char *name = part_name(d);
 
@@ -122,8 +129,8 @@ static void on_fetched(void *userdata, int r, const StoreReply *reply _unused_, 
                 return;
         }
         if (r == STORE_ABSENT)
-                r = error_set(&own, -ENOENT, "%s has no object %s: publish the version again", store_url(d->p->store),
-                              a->bundle.key);
+                r = error_set(&own, -ENOENT, "%s has no object %s: publish the version again",
+                              store_url(d->p->store), a->bundle.key);
         else if (r > 0)
                 r = error_set(&own, -EAGAIN, "%s was replaced while it was fetched", a->bundle.key);
         else
@@ -140,7 +147,8 @@ static int on_slice(sd_event_source *source _unused_, void *userdata) {
         if (n < 0 && errno == EINTR)
                 return 0;
         if (n < 0) {
-                int r = error_set(&err, -errno, "copy %s: %s", d->p->state->attempt.path, strerror(errno));
+                int r = error_set(&err, -errno, "copy %s: %s", d->p->state->attempt.path,
+                                  strerror(errno));
 
                 deploy_step_ended(d, r, err);
                 return 0;
@@ -161,7 +169,8 @@ static int fetch_local(Deploy *d, Error **reterr) {
         int r;
 
         if (ftruncate(d->copy_fd, 0) < 0)
-                return error_set(reterr, -errno, "truncate the copy of %s: %s", path, strerror(errno));
+                return error_set(reterr, -errno, "truncate the copy of %s: %s", path,
+                                 strerror(errno));
         d->n_fetched = 0;
         d->bundle_fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
         if (d->bundle_fd < 0)
@@ -186,18 +195,21 @@ static int step_fetch(Deploy *d, Error **reterr) {
         if (a->path)
                 return fetch_local(d, reterr);
         if (!d->p->store)
-                return error_set(reterr, -ENOENT, "no store is configured: set store.url in tendril.yaml");
+                return error_set(reterr, -ENOENT,
+                                 "no store is configured: set store.url in tendril.yaml");
         /* More than it should have is the rest of something else. */
         if (have > a->bundle.size) {
                 have = 0;
                 if (ftruncate(d->copy_fd, 0) < 0)
-                        return error_set(reterr, -errno, "truncate the partial bundle: %s", strerror(errno));
+                        return error_set(reterr, -errno, "truncate the partial bundle: %s",
+                                         strerror(errno));
         }
         if (have > 0)
                 deploy_event(d, "fetching goes on at byte %llu of %llu", (unsigned long long) have,
                              (unsigned long long) a->bundle.size);
         d->n_fetched = have;
-        return store_fetch(d->p->store, a->bundle.key, have, NULL, d->copy_fd, on_progress, on_fetched, d, &d->call);
+        return store_fetch(d->p->store, a->bundle.key, have, NULL, d->copy_fd, on_progress,
+                           on_fetched, d, &d->call);
 }
 
 const Step fetch_steps[] = {

@@ -14,22 +14,26 @@
 #include "loop/log.h"
 
 /*
- * The proxy before the application. Its text changes only with what it is made from. A bundle's own texts are copied, unread, to
- * proxy/NAME/, where NAME says what they are: the same texts in the next version give the same names, and so no reload.
+ * The proxy before the application. Its text changes only with what it is made from. A bundle's own
+ * texts are copied, unread, to proxy/NAME/, where NAME says what they are: the same texts in the
+ * next version give the same names, and so no reload.
  */
 
 #define CONF_FILE  "nginx.conf"
 #define PROXY_NAME "proxy"
 
-static int copy_text(int from_fd, const char *path, int to_fd, const char *name, uint32_t *crc, Error **reterr) {
+static int copy_text(int from_fd, const char *path, int to_fd, const char *name, uint32_t *crc,
+                     Error **reterr) {
         _cleanup_(buf_done) Buf text = BUF_INIT(LIMIT_CONFIG_BYTES);
         int r;
 
         r = file_read_at(from_fd, path, &text);
         if (r >= 0 && to_fd >= 0)
-                r = file_write_at(to_fd, name, text.data ? text.data : "", text.size, 0644, FILE_REPLACE | FILE_SYNC);
+                r = file_write_at(to_fd, name, text.data ? text.data : "", text.size, 0644,
+                                  FILE_REPLACE | FILE_SYNC);
         if (r < 0)
-                return error_set(reterr, r, "copy %s of the bundle for the proxy: %s", path, strerror(-r));
+                return error_set(reterr, r, "copy %s of the bundle for the proxy: %s", path,
+                                 strerror(-r));
         *crc = crc32c(*crc, path, strlen(path) + 1);
         *crc = crc32c(*crc, buf_str(&text), text.size);
         return 0;
@@ -49,7 +53,8 @@ static int copy_all(Deploy *d, int to_fd, uint32_t *ret_crc, Error **reterr) {
         int r = 0;
 
         if (control < 0)
-                return error_set(reterr, control, "open control/ of the new version: %s", strerror(-control));
+                return error_set(reterr, control, "open control/ of the new version: %s",
+                                 strerror(-control));
         *ret_crc = 0;
         for (size_t i = 0; i < ELEMENTS(lists) && r >= 0; i++) {
                 _cleanup_close_ int sub = to_fd < 0 ? -EBADF : file_mkdirs_at(to_fd, subs[i], 0755);
@@ -98,7 +103,8 @@ static const char *workers_user(const Config *config) {
         return NULL;
 }
 
-static int list_includes(Pipeline *p, const VersionState *v, const char *sub, char ***ret, Error **reterr) {
+static int list_includes(Pipeline *p, const VersionState *v, const char *sub, char ***ret,
+                         Error **reterr) {
         _cleanup_(strv_freep) char **paths = NULL;
         Plan plan = { 0 };
         char **names;
@@ -113,7 +119,8 @@ static int list_includes(Pipeline *p, const VersionState *v, const char *sub, ch
         for (char **f = names; f && *f && r >= 0; f++) {
                 _cleanup_free_ char *path = NULL;
 
-                path = str_format("%s/proxy/%s/%s/%s", p->spec.paths->state, v->proxy, sub, base_name(*f));
+                path = str_format("%s/proxy/%s/%s/%s", p->spec.paths->state, v->proxy, sub,
+                                  base_name(*f));
                 r = path ? strv_add(&paths, LIMIT_HOOKS, path) : -ENOMEM;
         }
         json_table_done(&plan_table, &plan);
@@ -129,7 +136,8 @@ static uint16_t port_of(Pipeline *p, const VersionState *v, Slot slot) {
         for (size_t i = 0; i < ELEMENTS(in); i++)
                 if (in[i]->label && slot_from_name(in[i]->slot) == slot && in[i]->port > 0)
                         return (uint16_t) in[i]->port;
-        return (uint16_t) (slot == SLOT_A ? p->config->app.slot_port_a : p->config->app.slot_port_b);
+        return (uint16_t) (slot == SLOT_A ? p->config->app.slot_port_a
+                                          : p->config->app.slot_port_b);
 }
 
 int front_render(Pipeline *p, const VersionState *v, bool fixed_port, char **ret, Error **reterr) {
@@ -173,10 +181,13 @@ int front_stage(Deploy *d, Error **reterr) {
         int r;
 
         if (d->plan.proxy_main)
-                deploy_event(d, "%s is not used: a whole nginx.conf of a bundle is not supported yet", d->plan.proxy_main);
+                deploy_event(d,
+                             "%s is not used: a whole nginx.conf of a bundle is not supported yet",
+                             d->plan.proxy_main);
         r = keep_includes(d, reterr);
         if (r >= 0)
-                r = front_render(d->p, &d->p->state->attempt.target, d->p->state->fixed_port, &text, reterr);
+                r = front_render(d->p, &d->p->state->attempt.target, d->p->state->fixed_port, &text,
+                                 reterr);
         if (r < 0)
                 return r;
         free(d->proxy_text);
@@ -185,7 +196,8 @@ int front_stage(Deploy *d, Error **reterr) {
 }
 
 static int start_proxy(Pipeline *p, bool adopt, Error **reterr) {
-        static const char *const env_text[] = { "PATH=" ENVIRONMENT_PATH, "LANG=" ENVIRONMENT_LANG };
+        static const char *const env_text[] = { "PATH=" ENVIRONMENT_PATH,
+                                                "LANG=" ENVIRONMENT_LANG };
         _cleanup_(strv_freep) char **env = NULL;
         _cleanup_free_ char *command = NULL, *conf = NULL;
         const ServiceRecord *records = p->state->services.items;
@@ -209,7 +221,8 @@ static int start_proxy(Pipeline *p, bool adopt, Error **reterr) {
         return services_start(p->services, &spec, reterr);
 }
 
-int front_use(Pipeline *p, const VersionState *v, bool fixed_port, bool *ret_changed, Error **reterr) {
+int front_use(Pipeline *p, const VersionState *v, bool fixed_port, bool *ret_changed,
+              Error **reterr) {
         _cleanup_free_ char *text = NULL;
         ServiceStatus s;
         int r;
@@ -224,7 +237,8 @@ int front_use(Pipeline *p, const VersionState *v, bool fixed_port, bool *ret_cha
                 r = file_write_at(p->proxy_fd, CONF_FILE, text, strlen(text), 0644,
                                   FILE_REPLACE | FILE_SYNC | FILE_KEEP_PREVIOUS);
                 if (r < 0)
-                        return error_set(reterr, r, "write the proxy's configuration: %s", strerror(-r));
+                        return error_set(reterr, r, "write the proxy's configuration: %s",
+                                         strerror(-r));
                 *ret_changed = true;
         }
         if (!services_find(p->services, SLOT_NONE, PROXY_NAME, &s))

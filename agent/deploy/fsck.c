@@ -78,7 +78,9 @@ static int check_state(Fsck *f, Error **reterr) {
                 return 0;
         }
         if (r == -EBADMSG) {
-                find(f, NULL, false, "%s; the agent would begin from nothing and deploy what is assigned", error_text(err));
+                find(f, NULL, false,
+                     "%s; the agent would begin from nothing and deploy what is assigned",
+                     error_text(err));
                 return STATE_NONE;
         }
         return r < 0 ? error_take(reterr, &err) : 0;
@@ -95,8 +97,9 @@ static void check_mode(Fsck *f, int fd, const char *name, mode_t most) {
                 return;
         if (f->repair)
                 mended = fchmod(fd, most) == 0 && fchown(fd, geteuid(), getegid()) == 0;
-        find(f, mend, mended, "%s is owned by %u with mode %04o; others could reach what only the agent may", name, st.st_uid,
-             (unsigned) (st.st_mode & 07777));
+        find(f, mend, mended,
+             "%s is owned by %u with mode %04o; others could reach what only the agent may", name,
+             st.st_uid, (unsigned) (st.st_mode & 07777));
 }
 
 static void check_plan(Fsck *f, int version_fd, const VersionState *v) {
@@ -110,8 +113,8 @@ static void check_plan(Fsck *f, int version_fd, const VersionState *v) {
                 r = json_decode(buf_str(&text), text.size, &plan_table, JSON_LENIENT, &plan, &err);
         json_table_done(&plan_table, &plan);
         if (r < 0)
-                find(f, NULL, false, "versions/%s/plan.json of version %s cannot be read: %s", v->folder, v->label,
-                     err ? error_text(err) : strerror(-r));
+                find(f, NULL, false, "versions/%s/plan.json of version %s cannot be read: %s",
+                     v->folder, v->label, err ? error_text(err) : strerror(-r));
 }
 
 static void check_version(Fsck *f, const VersionState *v, const char *role) {
@@ -123,15 +126,17 @@ static void check_version(Fsck *f, const VersionState *v, const char *role) {
         versions = file_open_dir_at(f->state_fd, "versions");
         fd = v->folder && versions >= 0 ? file_open_dir_at(versions, v->folder) : -EBADF;
         if (fd < 0) {
-                find(f, NULL, false, "the folder of the %s version %s (versions/%s) is missing: deploy it again", role, v->label,
-                     v->folder ? v->folder : "-");
+                find(f, NULL, false,
+                     "the folder of the %s version %s (versions/%s) is missing: deploy it again",
+                     role, v->label, v->folder ? v->folder : "-");
                 return;
         }
         for (size_t i = 0; i < ELEMENTS(subs); i++) {
                 _cleanup_close_ int sub = file_open_dir_at(fd, subs[i]);
 
                 if (sub < 0)
-                        find(f, NULL, false, "versions/%s/%s of the %s version %s is missing", v->folder, subs[i], role, v->label);
+                        find(f, NULL, false, "versions/%s/%s of the %s version %s is missing",
+                             v->folder, subs[i], role, v->label);
                 else if (i == 1)
                         check_mode(f, sub, "control/ of a version", 0700);
         }
@@ -141,7 +146,8 @@ static void check_version(Fsck *f, const VersionState *v, const char *role) {
 /* ---- what is served ---- */
 
 static const VersionState *served(const State *s) {
-        return s->attempt.turned && !s->attempt.answered && !s->attempt.failed ? &s->attempt.target : &s->current;
+        return s->attempt.turned && !s->attempt.answered && !s->attempt.failed ? &s->attempt.target
+                                                                               : &s->current;
 }
 
 static void check_slot(Fsck *f) {
@@ -150,15 +156,16 @@ static void check_slot(Fsck *f) {
         const VersionState *v = served(f->state);
         bool mended = false;
 
-        if (fd < 0 || !v->label || slot_from_name(v->slot) == SLOT_NONE || slot_read(fd) == slot_from_name(v->slot))
+        if (fd < 0 || !v->label || slot_from_name(v->slot) == SLOT_NONE ||
+            slot_read(fd) == slot_from_name(v->slot))
                 return;
         /* While an attempt is in the middle of its switch both are right: the resume repeats it. */
         if (f->state->attempt.id && f->state->attempt.turned)
                 return;
         if (f->repair)
                 mended = slot_turn(fd, slot_from_name(v->slot)) == 0;
-        find(f, mend, mended, "the slot file serves slot %s, and version %s is in slot %s", slot_name(slot_read(fd)), v->label,
-             v->slot);
+        find(f, mend, mended, "the slot file serves slot %s, and version %s is in slot %s",
+             slot_name(slot_read(fd)), v->label, v->slot);
 }
 
 static void check_current(Fsck *f) {
@@ -171,9 +178,11 @@ static void check_current(Fsck *f) {
         path = str_format("%s/%s/app", f->paths->versions, v->folder);
         if (!path || stat(path, &want) < 0)
                 return;
-        if (stat(f->paths->current, &have) < 0 || have.st_dev != want.st_dev || have.st_ino != want.st_ino)
-                find(f, NULL, false, "%s does not show version %s: the agent puts it in place when it starts", f->paths->current,
-                     v->label);
+        if (stat(f->paths->current, &have) < 0 || have.st_dev != want.st_dev ||
+            have.st_ino != want.st_ino)
+                find(f, NULL, false,
+                     "%s does not show version %s: the agent puts it in place when it starts",
+                     f->paths->current, v->label);
 }
 
 /* ---- what nobody names ---- */
@@ -187,9 +196,11 @@ static bool is_named(const State *s, const char *name) {
         return false;
 }
 
-/* Finished versions that nobody names are kept on purpose (retention); others are left-overs that the agent removes at its next deploy. */
+/* Finished versions that nobody names are kept on purpose (retention); others are left-overs that
+ * the agent removes at its next deploy. */
 static void check_strays(Fsck *f) {
-        _cleanup_close_ int versions = file_open_dir_at(f->state_fd, "versions"), incoming = file_open_dir_at(f->state_fd, "incoming");
+        _cleanup_close_ int versions = file_open_dir_at(f->state_fd, "versions"),
+                            incoming = file_open_dir_at(f->state_fd, "incoming");
         _cleanup_(strv_freep) char **names = NULL, **parts = NULL;
 
         if (versions >= 0)
@@ -199,20 +210,24 @@ static void check_strays(Fsck *f) {
 
                 if (fd < 0)
                         find(f, NULL, false, "versions/%s is no folder: it is not the agent's", *n);
-                else if (!is_named(f->state, *n) && !file_exists_at(fd, "plan.json") && !f->state->attempt.id)
-                        find(f, "the agent removes it when it starts", f->repair, "versions/%s was never finished", *n);
+                else if (!is_named(f->state, *n) && !file_exists_at(fd, "plan.json") &&
+                         !f->state->attempt.id)
+                        find(f, "the agent removes it when it starts", f->repair,
+                             "versions/%s was never finished", *n);
         }
         if (incoming >= 0)
                 (void) list_names(incoming, &parts);
         for (char **n = parts; n && *n; n++) {
                 if (str_has_suffix(*n, ".part"))
                         continue; /* goes on where it was cut off, or is removed by the agent */
-                find(f, "it is removed", f->repair && file_remove_at(incoming, *n, true) == 0, "incoming/%s is nothing of the agent's", *n);
+                find(f, "it is removed", f->repair && file_remove_at(incoming, *n, true) == 0,
+                     "incoming/%s is nothing of the agent's", *n);
         }
 }
 
 static void check_temporaries(Fsck *f) {
-        static const char *const folders[] = { ".", "slot", "deploys", "proxy", "versions", "incoming", "bundles" };
+        static const char *const folders[] = { ".",        "slot",     "deploys", "proxy",
+                                               "versions", "incoming", "bundles" };
 
         for (size_t i = 0; i < ELEMENTS(folders); i++) {
                 _cleanup_close_ int fd = file_open_dir_at(f->state_fd, folders[i]);
@@ -225,7 +240,8 @@ static void check_temporaries(Fsck *f) {
                         n += str_has_prefix(*e, ".tmp-");
                 if (n > 0)
                         find(f, "they are removed", f->repair && file_sweep_at(fd) >= 0,
-                             "%s/%s has %zu temporary files that a crash left", f->paths->state, folders[i], n);
+                             "%s/%s has %zu temporary files that a crash left", f->paths->state,
+                             folders[i], n);
         }
 }
 
@@ -244,7 +260,9 @@ static void check_records(Fsck *f) {
                 r = record_read(fd, *id, &record, &err);
                 json_table_done(&deploy_record_table, &record);
                 if (r < 0)
-                        find(f, "it is removed", f->repair && name && file_remove_at(fd, name, true) == 0, "%s", error_text(err));
+                        find(f, "it is removed",
+                             f->repair && name && file_remove_at(fd, name, true) == 0, "%s",
+                             error_text(err));
         }
 }
 
@@ -252,8 +270,8 @@ static void check_modes(Fsck *f) {
         const struct {
                 const char *name;
                 mode_t most;
-        } folders[] = { { "versions", 0700 }, { "incoming", 0700 }, { "bundles", 0700 }, { "deploys", 0700 },
-                        { "slot", 0755 },     { "proxy", 0755 } };
+        } folders[] = { { "versions", 0700 }, { "incoming", 0700 }, { "bundles", 0700 },
+                        { "deploys", 0700 },  { "slot", 0755 },     { "proxy", 0755 } };
 
         for (size_t i = 0; i < ELEMENTS(folders); i++) {
                 _cleanup_close_ int fd = file_open_dir_at(f->state_fd, folders[i].name);
@@ -280,7 +298,11 @@ static int lock_out_agent(const Fsck *f, int *ret_fd, Error **reterr) {
 }
 
 int fsck_run(const Paths *paths, bool repair, FsckTell tell, void *userdata, Error **reterr) {
-        Fsck f = { .paths = paths, .repair = repair, .tell = tell, .userdata = userdata, .state_fd = -EBADF };
+        Fsck f = { .paths = paths,
+                   .repair = repair,
+                   .tell = tell,
+                   .userdata = userdata,
+                   .state_fd = -EBADF };
         _cleanup_close_ int state_fd = -EBADF, lock_fd = -EBADF;
         int r;
 
@@ -288,7 +310,8 @@ int fsck_run(const Paths *paths, bool repair, FsckTell tell, void *userdata, Err
         if (state_fd == -ENOENT)
                 return 0; /* a host on which nothing ever ran */
         if (state_fd < 0)
-                return error_set(reterr, state_fd, "open %s: %s", paths->state, strerror(-state_fd));
+                return error_set(reterr, state_fd, "open %s: %s", paths->state,
+                                 strerror(-state_fd));
         if (repair) {
                 r = lock_out_agent(&f, &lock_fd, reterr);
                 if (r < 0)

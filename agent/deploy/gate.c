@@ -7,8 +7,9 @@
 #include "deploy/stage.h"
 
 /*
- * gate: the new version is served; is it kept? First its postdeploy hooks, then N consecutive good checks within a time, all of its
- * processes up and none started again meanwhile. Then it is the current version; until then going back is turning the slot.
+ * gate: the new version is served; is it kept? First its postdeploy hooks, then N consecutive good
+ * checks within a time, all of its processes up and none started again meanwhile. Then it is the
+ * current version; until then going back is turning the slot.
  */
 
 static int step_plan(Deploy *d, Error **reterr) {
@@ -57,8 +58,10 @@ static int verdict_bad(Deploy *d, Error **reterr) {
         char span[32];
 
         time_format_span(d->effective.gate_timeout_usec, span);
-        return error_set(reterr, -ETIMEDOUT, "not %llu good checks in a row within %s; the last bad one: %s",
-                         (unsigned long long) d->effective.gate_consecutive, span, d->last_check ? d->last_check : "-");
+        return error_set(reterr, -ETIMEDOUT,
+                         "not %llu good checks in a row within %s; the last bad one: %s",
+                         (unsigned long long) d->effective.gate_consecutive, span,
+                         d->last_check ? d->last_check : "-");
 }
 
 /* A start in between is a bad check too, even if every answer was good. */
@@ -104,7 +107,8 @@ static int step_check(Deploy *d, Error **reterr) {
         return r < 0 ? error_set(reterr, r, "check: %s", strerror(-r)) : 0;
 }
 
-/* The gate has answered: the state says so in one write. A restart brings up the same version; it does not become its own predecessor. */
+/* The gate has answered: the state says so in one write. A restart brings up the same version; it
+ * does not become its own predecessor. */
 static int step_answered(Deploy *d, Error **reterr) {
         State *s = d->p->state;
         VersionState target = { 0 };

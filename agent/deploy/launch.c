@@ -12,7 +12,8 @@
 #include "deploy/stage.h"
 #include "loop/log.h"
 
-/* The processes of a version: started in its slot with its own environment, taken on again after a restart, stopped. */
+/* The processes of a version: started in its slot with its own environment, taken on again after a
+ * restart, stopped. */
 
 int version_open(Pipeline *p, const VersionState *v, const char *sub) {
         _cleanup_close_ int fd = -EBADF;
@@ -38,7 +39,8 @@ int version_plan(Pipeline *p, const VersionState *v, Plan *ret, Error **reterr) 
 
         r = fd < 0 ? fd : file_read_at(fd, "plan.json", &text);
         if (r < 0)
-                return error_set(reterr, r, "read the plan of version %s: %s", v->label, strerror(-r));
+                return error_set(reterr, r, "read the plan of version %s: %s", v->label,
+                                 strerror(-r));
         r = json_decode(buf_str(&text), text.size, &plan_table, JSON_LENIENT, ret, reterr);
         return r < 0 ? error_wrap(reterr, r, "plan of version %s", v->label) : 0;
 }
@@ -56,18 +58,19 @@ int launch_user(Pipeline *p, uid_t *ret_uid, gid_t *ret_gid, Error **reterr) {
         errno = 0;
         pw = getpwnam(name);
         if (!pw)
-                return error_set(reterr, -ESRCH,
-                                 "there is no user '%s' (application.user): make it, e.g. useradd -r %s", name, name);
+                return error_set(
+                        reterr, -ESRCH,
+                        "there is no user '%s' (application.user): make it, e.g. useradd -r %s",
+                        name, name);
         *ret_uid = pw->pw_uid;
         *ret_gid = pw->pw_gid;
         return 0;
 }
 
 char **launch_env(const VersionState *v, const char *home, char *const *extra, Error **reterr) {
-        const EnvironmentSpec spec = { .home = home,
-                                       .port = v->port,
-                                       .properties = &v->properties,
-                                       .extra = extra };
+        const EnvironmentSpec spec = {
+                .home = home, .port = v->port, .properties = &v->properties, .extra = extra
+        };
         char **env = environment_build(&spec);
 
         if (!env)
@@ -102,7 +105,8 @@ static int prepare_spec(Pipeline *p, const VersionState *v, Prepared *ret, Error
         if (r < 0)
                 return r;
         ret->app = version_path(p, v, "app");
-        ret->env = launch_env(v, p->spec.view ? PATH_APP "/current" : p->spec.paths->current, NULL, reterr);
+        ret->env = launch_env(v, p->spec.view ? PATH_APP "/current" : p->spec.paths->current, NULL,
+                              reterr);
         if (!ret->app || !ret->env)
                 return error_set(reterr, -ENOMEM, "start %s: out of memory", v->label);
         ret->spec = (ServiceSpec){ .slot = slot_from_name(v->slot),
@@ -119,14 +123,16 @@ static bool is_wanted(LaunchWhich which, size_t i) {
         return which == LAUNCH_ALL || (which == LAUNCH_WEB) == (i == 0);
 }
 
-int launch_start(Pipeline *p, const VersionState *v, const Plan *plan, LaunchWhich which, Error **reterr) {
+int launch_start(Pipeline *p, const VersionState *v, const Plan *plan, LaunchWhich which,
+                 Error **reterr) {
         _cleanup_(prepared_done) Prepared x = { 0 };
         const PlanProcess *processes = plan->processes.items;
         int r;
 
         r = prepare_spec(p, v, &x, reterr);
         for (size_t i = 0; i < plan->processes.n && r >= 0; i++) {
-                if (!is_wanted(which, i) || services_find(p->services, x.spec.slot, processes[i].name, NULL))
+                if (!is_wanted(which, i) ||
+                    services_find(p->services, x.spec.slot, processes[i].name, NULL))
                         continue;
                 x.spec.name = processes[i].name;
                 x.spec.command = processes[i].command;
@@ -155,7 +161,8 @@ static bool is_alive(const ServiceRecord *record) {
 }
 
 /* name NULL: all. only_alive: what does not run is left so. */
-static int adopt(Pipeline *p, const VersionState *v, const char *name, bool only_alive, Error **reterr) {
+static int adopt(Pipeline *p, const VersionState *v, const char *name, bool only_alive,
+                 Error **reterr) {
         _cleanup_(prepared_done) Prepared x = { 0 };
         const PlanProcess *processes;
         Plan plan = { 0 };
@@ -170,14 +177,16 @@ static int adopt(Pipeline *p, const VersionState *v, const char *name, bool only
                 const ServiceRecord *record = record_of(p->state, v->slot, processes[i].name);
                 bool adopted = false;
 
-                if ((name && !str_equal(name, processes[i].name)) || (only_alive && !is_alive(record)))
+                if ((name && !str_equal(name, processes[i].name)) ||
+                    (only_alive && !is_alive(record)))
                         continue;
                 x.spec.name = processes[i].name;
                 x.spec.command = processes[i].command;
                 r = record ? services_adopt(p->services, &x.spec, record, &adopted, reterr)
                            : services_start(p->services, &x.spec, reterr);
                 if (r >= 0)
-                        log_info("%s of version %s (slot %s) %s", processes[i].name, v->label, v->slot,
+                        log_info("%s of version %s (slot %s) %s", processes[i].name, v->label,
+                                 v->slot,
                                  adopted ? "goes on running and is watched again" : "is started");
         }
         json_table_done(&plan_table, &plan);

@@ -10,13 +10,15 @@
 #include "store/key.h"
 
 /*
- * lease: a lane of the environment is taken before anything on the host changes, renewed while the deploy runs, and let go at its end. What is written
- * is decided in fleet/lane.c; here it is read, written by compare-and-swap, and put on disk before it is written, so that a restarted
- * agent knows its own lane again.
+ * lease: a lane of the environment is taken before anything on the host changes, renewed while the
+ * deploy runs, and let go at its end. What is written is decided in fleet/lane.c; here it is read,
+ * written by compare-and-swap, and put on disk before it is written, so that a restarted agent
+ * knows its own lane again.
  */
 
-/* A person's command at the host (rollback, restart, a local bundle) goes on without a lane when the store is silent for so long. */
-#define ASKED_USEC SEC(10)
+/* A person's command at the host (rollback, restart, a local bundle) goes on without a lane when
+ * the store is silent for so long. */
+#define ASKED_USEC       SEC(10)
 #define RENEW_AGAIN_USEC SEC(5)
 
 static void begin_read(Deploy *d);
@@ -47,8 +49,10 @@ bool lease_may_act(Pipeline *p) {
         return p->lease.held && lane_may_act(p->lease.write_usec, pipeline_now(p));
 }
 
-/* The lane's document goes out; done() tells. The nonce of a holding is on disk before it is in the store. */
-static int write_lane(Pipeline *p, LaneWrite how, LaneDecision decision, StoreDone done, void *userdata, Error **reterr) {
+/* The lane's document goes out; done() tells. The nonce of a holding is on disk before it is in the
+ * store. */
+static int write_lane(Pipeline *p, LaneWrite how, LaneDecision decision, StoreDone done,
+                      void *userdata, Error **reterr) {
         Lease *l = &p->lease;
         _cleanup_free_ char *fresh = document_nonce();
         _cleanup_(buf_done) Buf text = BUF_INIT(LIMIT_DOCUMENT_BYTES);
@@ -62,7 +66,8 @@ static int write_lane(Pipeline *p, LaneWrite how, LaneDecision decision, StoreDo
         int r;
 
         json_table_done(&lane_document_table, &l->pending);
-        r = fresh ? lane_next(l->has_document ? &l->document : NULL, &change, &l->pending) : -ENOMEM;
+        r = fresh ? lane_next(l->has_document ? &l->document : NULL, &change, &l->pending)
+                  : -ENOMEM;
         if (r >= 0)
                 r = json_encode(&lane_document_table, &l->pending, &text);
         if (r < 0)
@@ -78,8 +83,8 @@ static int write_lane(Pipeline *p, LaneWrite how, LaneDecision decision, StoreDo
         l->how = how;
         l->pending_usec = pipeline_now(p);
         r = store_put_document(p->store, l->key, text.data, text.size, l->pending.nonce,
-                               absent ? STORE_IF_ABSENT : STORE_IF_MATCHES, absent ? NULL : l->etag, done, userdata,
-                               &l->call);
+                               absent ? STORE_IF_ABSENT : STORE_IF_MATCHES, absent ? NULL : l->etag,
+                               done, userdata, &l->call);
         return r < 0 ? error_set(reterr, r, "write lane %u: %s", l->lane, strerror(-r)) : 0;
 }
 
@@ -110,10 +115,13 @@ static void on_renewed(void *userdata, int r, const StoreReply *reply, Error *er
         }
         if (r == STORE_REFUSED) {
                 l->held = false;
-                log_warning("lane %u was taken over by another host: nothing irreversible is begun any more", l->lane);
+                log_warning("lane %u was taken over by another host: nothing irreversible is begun "
+                            "any more",
+                            l->lane);
                 return;
         }
-        log_warning("renew lane %u: %s; trying again", l->lane, r < 0 ? error_text(err) : strerror(ENOMEM));
+        log_warning("renew lane %u: %s; trying again", l->lane,
+                    r < 0 ? error_text(err) : strerror(ENOMEM));
         arm_renewal(p, RENEW_AGAIN_USEC);
 }
 
@@ -153,7 +161,8 @@ static int on_again(sd_event_source *source _unused_, uint64_t usec _unused_, vo
 static void try_later(Deploy *d) {
         usec_t poll = d->p->config->poll_usec;
 
-        (void) pipeline_timer(d->p, &d->p->lease.timer, poll / 2 + backoff_chance() % (poll / 2 + 1), on_again, d);
+        (void) pipeline_timer(d->p, &d->p->lease.timer,
+                              poll / 2 + backoff_chance() % (poll / 2 + 1), on_again, d);
 }
 
 static void on_taken(void *userdata, int r, const StoreReply *reply, Error *err) {
@@ -186,7 +195,8 @@ static int note_lane(Pipeline *p, int r, const StoreReply *reply, Error **reterr
         free(l->etag);
         l->etag = strdup(reply->etag);
         l->age_usec = reply->age_usec;
-        r = l->etag ? document_decode(l->key, reply->body, reply->body_size, &lane_document_table, &l->document, reterr)
+        r = l->etag ? document_decode(l->key, reply->body, reply->body_size, &lane_document_table,
+                                      &l->document, reterr)
                     : -ENOMEM;
         l->has_document = r >= 0;
         return r;
@@ -213,25 +223,29 @@ static void on_read(void *userdata, int r, const StoreReply *reply, Error *err) 
                 try_later(d);
                 return;
         }
-        decision = lane_decide(l->has_document ? &l->document : NULL, &l->seen, l->age_usec, d->p->spec.host,
-                               d->p->state->lane_nonce);
+        decision = lane_decide(l->has_document ? &l->document : NULL, &l->seen, l->age_usec,
+                               d->p->spec.host, d->p->state->lane_nonce);
         if (decision == LANE_WAIT) {
                 pipeline_changed(d->p);
                 try_later(d);
                 return;
         }
-        r = write_lane(d->p, decision == LANE_MINE ? LANE_WRITE_RENEW : LANE_WRITE_TAKE, decision, on_taken, d, &own);
+        r = write_lane(d->p, decision == LANE_MINE ? LANE_WRITE_RENEW : LANE_WRITE_TAKE, decision,
+                       on_taken, d, &own);
         if (r < 0) {
                 log_warning("%s; trying again", error_text(own));
                 try_later(d);
         }
 }
 
-/* A waiting host tries a random lane each time; with one lane that is that one, and its reads count together. */
+/* A waiting host tries a random lane each time; with one lane that is that one, and its reads count
+ * together. */
 static void begin_read(Deploy *d) {
         Pipeline *p = d->p;
         Lease *l = &p->lease;
-        unsigned lane = p->watch.has_head && p->watch.head.lanes > 1 ? backoff_chance() % (unsigned) p->watch.head.lanes : 0;
+        unsigned lane = p->watch.has_head && p->watch.head.lanes > 1
+                                ? backoff_chance() % (unsigned) p->watch.head.lanes
+                                : 0;
         int r;
 
         if (lane != l->lane || !l->key) {
@@ -248,7 +262,8 @@ static void begin_read(Deploy *d) {
 static int step_lane(Deploy *d, Error **reterr) {
         Pipeline *p = d->p;
         const AttemptState *a = &p->state->attempt;
-        const char *generation = p->watch.has_head ? p->watch.head.generation : p->state->lane_generation;
+        const char *generation =
+                p->watch.has_head ? p->watch.head.generation : p->state->lane_generation;
         bool asked = a->kind != DEPLOY_ASSIGNED && a->kind != DEPLOY_SETTINGS;
         char *copy;
 
@@ -303,7 +318,8 @@ static void on_read_again(void *userdata, int r, const StoreReply *reply, Error 
         if (k >= 0)
                 k = note_lane(p, r, reply, &own);
         if (k >= 0 && l->has_document &&
-            lane_decide(&l->document, &l->seen, l->age_usec, p->spec.host, p->state->lane_nonce) == LANE_MINE) {
+            lane_decide(&l->document, &l->seen, l->age_usec, p->spec.host, p->state->lane_nonce) ==
+                    LANE_MINE) {
                 k = write_lane(p, l->how, LANE_MINE, on_let_go, p, &own);
                 if (k >= 0)
                         return;
@@ -311,12 +327,14 @@ static void on_read_again(void *userdata, int r, const StoreReply *reply, Error 
         ended(p, k < 0 ? k : 0, own ? own : err);
 }
 
-int lease_release(Deploy *d, LaneWrite how, void (*done)(void *userdata, int r, Error *err), Error **reterr) {
+int lease_release(Deploy *d, LaneWrite how, void (*done)(void *userdata, int r, Error *err),
+                  Error **reterr) {
         Pipeline *p = d->p;
         Lease *l = &p->lease;
         int r;
 
-        if (!p->store || !p->state->lane_generation || !p->state->lane_nonce || !p->config->environment)
+        if (!p->store || !p->state->lane_generation || !p->state->lane_nonce ||
+            !p->config->environment)
                 return STEP_DONE;
         clear_call(l);
         l->released = done;
@@ -324,7 +342,8 @@ int lease_release(Deploy *d, LaneWrite how, void (*done)(void *userdata, int r, 
         if (l->held)
                 return write_lane(p, how, LANE_MINE, on_let_go, p, reterr);
         if (!l->key)
-                l->key = key_lane(p->config->environment, p->state->lane_generation, (unsigned) p->state->lane);
+                l->key = key_lane(p->config->environment, p->state->lane_generation,
+                                  (unsigned) p->state->lane);
         l->how = how;
         r = l->key ? store_get(p->store, l->key, NULL, on_read_again, p, &l->call) : -ENOMEM;
         return r < 0 ? error_set(reterr, r, "lease: %s", strerror(-r)) : 0;

@@ -11,9 +11,11 @@
 #include "base/str.h"
 #include "loop/log.h"
 
-/* The context of a hook as a JSON file: what stands in the environment, and what does not fit there. */
+/* The context of a hook as a JSON file: what stands in the environment, and what does not fit
+ * there. */
 typedef struct HookContext {
-        char *deploy, *phase, *application, *environment, *version, *sha256, *previous, *host, *app_dir;
+        char *deploy, *phase, *application, *environment, *version, *sha256, *previous, *host,
+                *app_dir;
         uint64_t revision;
         JsonMap properties;
 } HookContext;
@@ -52,7 +54,8 @@ static char *borrow(const char *text) {
         return u.out;
 }
 
-static int write_context(Deploy *d, const char *phase, bool staging, char **ret_path, Error **reterr) {
+static int write_context(Deploy *d, const char *phase, bool staging, char **ret_path,
+                         Error **reterr) {
         const AttemptState *a = &d->p->state->attempt;
         _cleanup_(buf_done) Buf text = BUF_INIT(LIMIT_RECORD_BYTES);
         _cleanup_close_ int dir_fd = -EBADF;
@@ -78,14 +81,16 @@ static int write_context(Deploy *d, const char *phase, bool staging, char **ret_
         dir_fd = file_open_dir_at(AT_FDCWD, d->p->spec.paths->run);
         r = dir_fd < 0 ? dir_fd : json_encode(&context_table, &c, &text);
         if (r >= 0)
-                r = file_write_at(dir_fd, "hook-context.json", text.data, text.size, 0600, FILE_REPLACE);
+                r = file_write_at(dir_fd, "hook-context.json", text.data, text.size, 0600,
+                                  FILE_REPLACE);
         if (r < 0)
                 return error_wrap(reterr, r, "write %s", path);
         *ret_path = TAKE_PTR(path);
         return 0;
 }
 
-static int hook_env(Deploy *d, const char *phase, bool staging, const char *context, char ***ret, Error **reterr) {
+static int hook_env(Deploy *d, const char *phase, bool staging, const char *context, char ***ret,
+                    Error **reterr) {
         const AttemptState *a = &d->p->state->attempt;
         _cleanup_(strv_freep) char **extra = NULL;
         const struct {
@@ -106,7 +111,8 @@ static int hook_env(Deploy *d, const char *phase, bool staging, const char *cont
         int r = 0;
 
         for (size_t i = 0; i < ELEMENTS(facts) && r >= 0; i++) {
-                _cleanup_free_ char *pair = str_format("%s=%s", facts[i].name, facts[i].value ? facts[i].value : "");
+                _cleanup_free_ char *pair =
+                        str_format("%s=%s", facts[i].name, facts[i].value ? facts[i].value : "");
 
                 r = pair ? strv_add(&extra, ELEMENTS(facts), pair) : -ENOMEM;
         }
@@ -134,8 +140,9 @@ static void on_hook(void *userdata, HookRecord *hook) {
                 deploy_event(d, "%s %s/%s: %s", hook->phase, hook->origin, hook->name, *m);
         if (!str_equal(hook->result, "ok"))
                 fields.message_id = LOG_ID_HOOK_FAILED;
-        log_fields(str_equal(hook->result, "ok") ? LOG_INFO : LOG_WARNING, &fields, "hook %s %s/%s: %s after %llu ms%s",
-                   hook->phase, hook->origin, hook->name, hook->result, (unsigned long long) hook->took_ms,
+        log_fields(str_equal(hook->result, "ok") ? LOG_INFO : LOG_WARNING, &fields,
+                   "hook %s %s/%s: %s after %llu ms%s", hook->phase, hook->origin, hook->name,
+                   hook->result, (unsigned long long) hook->took_ms,
                    hook->survivors ? "; it left processes behind, which go on" : "");
         kept = json_array_add(&d->record.hooks, &hook_record_table, LIMIT_HOOKS);
         if (!kept)
@@ -144,7 +151,8 @@ static void on_hook(void *userdata, HookRecord *hook) {
         memset(hook, 0, sizeof(*hook));
 }
 
-/* Which boot this is: a container keeps the kernel's boot id over a restart, but not the start of its PID 1. */
+/* Which boot this is: a container keeps the kernel's boot id over a restart, but not the start of
+ * its PID 1. */
 static char *boot_name(void) {
         uint64_t start = 0;
         char id[37];
@@ -175,7 +183,8 @@ static int ask_reboot(Deploy *d, const char *phase, const char *last, Error **re
         if (r < 0)
                 return r;
         d->reboot = true;
-        deploy_event(d, "hook %s asked for a reboot; the deploy goes on behind it at the next boot", last);
+        deploy_event(d, "hook %s asked for a reboot; the deploy goes on behind it at the next boot",
+                     last);
         if (d->p->spec.on_reboot)
                 d->p->spec.on_reboot(d->p->spec.userdata);
         return 0;
@@ -193,13 +202,15 @@ static void on_phase(void *userdata, int r, const char *last, Error *err) {
                         return; /* waits: the next start of the agent in another boot goes on */
         } else if (r == HOOK_RETRY) {
                 d->retry = d->hook_retry = true;
-                r = error_set(&own, -EAGAIN, "hook %s asks to try again later (exit %d)", last, HOOK_EXIT_RETRY);
+                r = error_set(&own, -EAGAIN, "hook %s asks to try again later (exit %d)", last,
+                              HOOK_EXIT_RETRY);
         } else if (r < 0)
                 (void) error_set(&own, r, "%s", error_text(err));
         deploy_step_ended(d, r, own);
 }
 
-/* After a reboot: phases before the one that asked for it are over; in that one, what stands behind its hook is left. */
+/* After a reboot: phases before the one that asked for it are over; in that one, what stands behind
+ * its hook is left. */
 static const char *phase_behind(const AttemptState *a, const char *phase, bool *ret_over) {
         static const char *const order[] = { "prebuild", "predeploy", "postdeploy" };
         size_t asked = ELEMENTS(order), mine = ELEMENTS(order);
@@ -223,8 +234,10 @@ static const char *phase_behind(const AttemptState *a, const char *phase, bool *
 static int wrapper_of(Deploy *d, bool staging, char ***ret, Error **reterr) {
         const AttemptState *a = &d->p->state->attempt;
         _cleanup_(strv_freep) char **argv = NULL;
-        _cleanup_free_ char *target = version_path(d->p, &a->target, "app"), *current = NULL, *one = NULL, *two = NULL;
-        const VersionState *cur = staging && d->p->state->current.label ? &d->p->state->current : NULL;
+        _cleanup_free_ char *target = version_path(d->p, &a->target, "app"), *current = NULL,
+                            *one = NULL, *two = NULL;
+        const VersionState *cur =
+                staging && d->p->state->current.label ? &d->p->state->current : NULL;
         int r = 0;
 
         if (!d->p->spec.view || d->p->spec.paths->root[0] == 0)
@@ -234,8 +247,13 @@ static int wrapper_of(Deploy *d, bool staging, char ***ret, Error **reterr) {
                 return error_set(reterr, -ENOMEM, "hooks: out of memory");
         one = str_format("--%s=%s", staging ? "staging" : "current", target);
         two = current ? str_format("--current=%s", current) : NULL;
-        const char *const parts[] = { "tendril-tree", "view", one, two ? two : "--user=0:0",
-                                      staging ? "--cwd=" PATH_APP "/staging" : "--cwd=" PATH_APP "/current", "--" };
+        const char *const parts[] = { "tendril-tree",
+                                      "view",
+                                      one,
+                                      two ? two : "--user=0:0",
+                                      staging ? "--cwd=" PATH_APP "/staging"
+                                              : "--cwd=" PATH_APP "/current",
+                                      "--" };
         for (size_t i = 0; i < ELEMENTS(parts) && r >= 0; i++)
                 r = strv_add(&argv, 16, parts[i]);
         if (r < 0)
@@ -262,7 +280,8 @@ static const char *plain_cwd(const Deploy *d, char *const *wrapper, bool staging
         return wrapper ? "/" : staging ? paths->staging : paths->current;
 }
 
-int phase_run(Deploy *d, const char *phase, char *const *names _unused_, bool staging, Error **reterr) {
+int phase_run(Deploy *d, const char *phase, char *const *names _unused_, bool staging,
+              Error **reterr) {
         const AttemptState *a = &d->p->state->attempt;
         const Paths *paths = d->p->spec.paths;
         _cleanup_free_ char *control = version_path(d->p, &a->target, "control"), *context = NULL;
@@ -319,5 +338,6 @@ int phase_command(Deploy *d, const PlanProcess *process, HookRun **ret, Error **
         run.wrapper = wrapper;
         run.cwd = plain_cwd(d, wrapper, true);
         run.on_done = on_done;
-        return hooks_run_command(d->p->spec.loop, &run, process->name, process->command, 0, 0, ret, reterr);
+        return hooks_run_command(d->p->spec.loop, &run, process->name, process->command, 0, 0, ret,
+                                 reterr);
 }

@@ -12,7 +12,8 @@
 #include "loop/log.h"
 
 /*
- * The pipeline as an object: its folders, its start (what runs is taken on, what was cut off is resumed), commands, status, and end.
+ * The pipeline as an object: its folders, its start (what runs is taken on, what was cut off is
+ * resumed), commands, status, and end.
  */
 
 /* ---- services ---- */
@@ -34,7 +35,8 @@ static int on_records(void *userdata) {
         if (r >= 0)
                 r = pipeline_save(p, &err);
         if (r < 0)
-                log_error("write down which processes run: %s", err ? error_text(err) : strerror(-r));
+                log_error("write down which processes run: %s",
+                          err ? error_text(err) : strerror(-r));
         return r;
 }
 
@@ -53,12 +55,14 @@ static void start_again(Pipeline *p, const ServiceStatus *status) {
 
 static void on_service(void *userdata, const ServiceStatus *status) {
         Pipeline *p = userdata;
-        LogFields fields = { .message_id = LOG_ID_PROCESS_FAILED, .version = p->state->current.label };
+        LogFields fields = { .message_id = LOG_ID_PROCESS_FAILED,
+                             .version = p->state->current.label };
 
         if (status->state == SERVICE_WAITING)
-                log_fields(LOG_WARNING, &fields, "%s%s%s ended by itself (%s, %u times); it is started again", status->name,
-                           status->slot == SLOT_NONE ? "" : " in slot ", slot_name(status->slot), status->last_exit,
-                           status->n_restarts);
+                log_fields(LOG_WARNING, &fields,
+                           "%s%s%s ended by itself (%s, %u times); it is started again",
+                           status->name, status->slot == SLOT_NONE ? "" : " in slot ",
+                           slot_name(status->slot), status->last_exit, status->n_restarts);
         start_again(p, status);
         if (p->deploy)
                 deploy_on_service(p->deploy);
@@ -82,14 +86,16 @@ static int open_folders(Pipeline *p, Error **reterr) {
 
         p->state_fd = file_mkdirs_at(AT_FDCWD, paths->state, 0755);
         if (p->state_fd < 0)
-                return error_set(reterr, p->state_fd, "make %s: %s", paths->state, strerror(-p->state_fd));
+                return error_set(reterr, p->state_fd, "make %s: %s", paths->state,
+                                 strerror(-p->state_fd));
         if (fchmod(p->state_fd, 0711) < 0)
-                return error_set(reterr, -errno, "set the mode of %s: %s", paths->state, strerror(errno));
+                return error_set(reterr, -errno, "set the mode of %s: %s", paths->state,
+                                 strerror(errno));
         for (size_t i = 0; i < ELEMENTS(folders); i++) {
                 *folders[i].fd = file_mkdirs_at(p->state_fd, folders[i].name, folders[i].mode);
                 if (*folders[i].fd < 0)
-                        return error_set(reterr, *folders[i].fd, "make %s/%s: %s", paths->state, folders[i].name,
-                                         strerror(-*folders[i].fd));
+                        return error_set(reterr, *folders[i].fd, "make %s/%s: %s", paths->state,
+                                         folders[i].name, strerror(-*folders[i].fd));
                 (void) fchmod(*folders[i].fd, folders[i].mode);
                 (void) file_sweep_at(*folders[i].fd);
         }
@@ -112,16 +118,21 @@ static int load_state(Pipeline *p, Error **reterr) {
         if (r == STATE_PREVIOUS)
                 log_fields(LOG_ERR, &fields, "%s; going on with its predecessor", error_text(err));
         if (r == -EBADMSG) {
-                /* Both are damaged: nothing can be proved about what is on this disk; what runs goes on, unwatched. */
-                log_fields(LOG_ERR, &fields, "%s; beginning from nothing, and leaving alone what runs", error_text(err));
+                /* Both are damaged: nothing can be proved about what is on this disk; what runs
+                 * goes on, unwatched. */
+                log_fields(LOG_ERR, &fields,
+                           "%s; beginning from nothing, and leaving alone what runs",
+                           error_text(err));
                 (void) renameat(p->state_fd, "state.json", p->state_fd, "state.json.damaged");
-                (void) renameat(p->state_fd, "state.json.previous", p->state_fd, "state.json.previous.damaged");
+                (void) renameat(p->state_fd, "state.json.previous", p->state_fd,
+                                "state.json.previous.damaged");
                 err = error_free(err);
                 p->state = state_new();
                 r = p->state ? 0 : -ENOMEM;
         }
         if (r < 0)
-                return err ? error_take(reterr, &err) : error_set(reterr, r, "load the state: %s", strerror(-r));
+                return err ? error_take(reterr, &err)
+                           : error_set(reterr, r, "load the state: %s", strerror(-r));
         (void) error_free(err);
         if (!str_equal(p->state->host, p->spec.host)) {
                 free(p->state->host);
@@ -148,7 +159,8 @@ static void tell(const char *what, int r, Error **err) {
         *err = error_free(*err);
 }
 
-/* Which of an attempt's two versions shall run whole, and of which only what still does is watched (until the stage at hand stops it). */
+/* Which of an attempt's two versions shall run whole, and of which only what still does is watched
+ * (until the stage at hand stops it). */
 static void adopt_versions(Pipeline *p) {
         const State *s = p->state;
         const AttemptState *a = &s->attempt;
@@ -158,7 +170,8 @@ static void adopt_versions(Pipeline *p) {
 
         if (s->current.label && s->current.slot) {
                 if (old_may_rest)
-                        tell("take on the old version", launch_adopt_alive(p, &s->current, &err), &err);
+                        tell("take on the old version", launch_adopt_alive(p, &s->current, &err),
+                             &err);
                 else
                         tell("start the current version", launch_adopt(p, &s->current, &err), &err);
         }
@@ -166,10 +179,12 @@ static void adopt_versions(Pipeline *p) {
                 tell("start the new version", launch_adopt(p, &a->target, &err), &err);
         else if (a->id && !a->answered && a->target.slot)
                 tell("take on the new version", launch_adopt_alive(p, &a->target, &err), &err);
-        if (a->answered && s->previous.label && s->previous.slot && !str_equal(s->previous.slot, s->current.slot))
+        if (a->answered && s->previous.label && s->previous.slot &&
+            !str_equal(s->previous.slot, s->current.slot))
                 tell("take on the old version", launch_adopt_alive(p, &s->previous, &err), &err);
         if (s->replaced.label && s->replaced.slot)
-                tell("take on the replaced processes", launch_adopt_alive(p, &s->replaced, &err), &err);
+                tell("take on the replaced processes", launch_adopt_alive(p, &s->replaced, &err),
+                     &err);
 }
 
 static void on_mounted(void *userdata, int r, Error *err) {
@@ -183,8 +198,9 @@ static void on_mounted(void *userdata, int r, Error *err) {
 /* `current` and the slot file are what the state says, whatever a crash or reboot left. */
 static void turn_to_state(Pipeline *p) {
         const State *s = p->state;
-        const VersionState *v = s->attempt.turned && !s->attempt.failed && s->attempt.target.folder ? &s->attempt.target
-                                                                                                    : &s->current;
+        const VersionState *v = s->attempt.turned && !s->attempt.failed && s->attempt.target.folder
+                                        ? &s->attempt.target
+                                        : &s->current;
         _cleanup_close_ int fd = v->folder ? version_open(p, v, "app") : -EBADF;
         char *args[] = { p->spec.paths->current, NULL };
         Error *err = NULL;
@@ -193,18 +209,24 @@ static void turn_to_state(Pipeline *p) {
                 return;
         tell("turn the slot", slot_turn(p->slot_fd, slot_from_name(v->slot)), &err);
         tell("put `current` in place",
-             tree_run(p->spec.loop, p->spec.tree_fd, "mount", args, fd, SEC(30), on_mounted, p, &p->mounter, &err), &err);
+             tree_run(p->spec.loop, p->spec.tree_fd, "mount", args, fd, SEC(30), on_mounted, p,
+                      &p->mounter, &err),
+             &err);
 }
 
-/* What a crash left running that nobody will ask for: not of the version or attempt in the state. */
+/* What a crash left running that nobody will ask for: not of the version or attempt in the state.
+ */
 static void end_strays(Pipeline *p, const JsonArray *records) {
         const ServiceRecord *r = records->items;
 
         for (size_t i = 0; i < records->n; i++) {
-                if (!is_alive(&r[i]) || services_find(p->services, slot_from_name(r[i].slot), r[i].name, NULL))
+                if (!is_alive(&r[i]) ||
+                    services_find(p->services, slot_from_name(r[i].slot), r[i].name, NULL))
                         continue;
-                log_info("end %s (pid %llu), which belongs to nothing any more", r[i].name, (unsigned long long) r[i].pid);
-                (void) services_end_record(p->services, &r[i], p->config->app.stop_usec, NULL, NULL);
+                log_info("end %s (pid %llu), which belongs to nothing any more", r[i].name,
+                         (unsigned long long) r[i].pid);
+                (void) services_end_record(p->services, &r[i], p->config->app.stop_usec, NULL,
+                                           NULL);
         }
 }
 
@@ -217,7 +239,9 @@ static int take_on(Pipeline *p, Error **reterr) {
         adopt_versions(p);
         end_strays(p, &p->state->services);
         p->adopting = false;
-        return on_records(p) < 0 ? error_set(reterr, -EIO, "the state cannot be written: is the disk full?") : 0;
+        return on_records(p) < 0
+                       ? error_set(reterr, -EIO, "the state cannot be written: is the disk full?")
+                       : 0;
 }
 
 int pipeline_new(const PipelineSpec *spec, Pipeline **ret, Error **reterr) {
@@ -230,7 +254,8 @@ int pipeline_new(const PipelineSpec *spec, Pipeline **ret, Error **reterr) {
         p->spec = *spec;
         p->config = spec->config;
         p->store = spec->store;
-        p->state_fd = p->versions_fd = p->incoming_fd = p->bundles_fd = p->slot_fd = p->records_fd = p->proxy_fd = -EBADF;
+        p->state_fd = p->versions_fd = p->incoming_fd = p->bundles_fd = p->slot_fd = p->records_fd =
+                p->proxy_fd = -EBADF;
         r = open_folders(p, reterr);
         if (r >= 0)
                 r = load_state(p, reterr);
@@ -304,11 +329,13 @@ void pipeline_set_config(Pipeline *p, const Config *config, Store *store) {
 }
 
 static int busy(Pipeline *p, Error **reterr) {
-        return error_set(reterr, -EBUSY, "deploy %s runs (%s); `tendril wait --deploy %s` waits for its end",
-                         p->deploy->record.id, deploy_stage_name(p->deploy->stage), p->deploy->record.id);
+        return error_set(
+                reterr, -EBUSY, "deploy %s runs (%s); `tendril wait --deploy %s` waits for its end",
+                p->deploy->record.id, deploy_stage_name(p->deploy->stage), p->deploy->record.id);
 }
 
-int pipeline_deploy_bundle(Pipeline *p, const char *path, const char *label, const char **ret_id, Error **reterr) {
+int pipeline_deploy_bundle(Pipeline *p, const char *path, const char *label, const char **ret_id,
+                           Error **reterr) {
         const char *slash = strrchr(path, '/');
         VersionState target = { 0 };
         BundleRef bundle = { 0 };
@@ -317,10 +344,13 @@ int pipeline_deploy_bundle(Pipeline *p, const char *path, const char *label, con
         if (p->deploy)
                 return busy(p, reterr);
         if (path[0] != '/')
-                return error_set(reterr, -EINVAL, "the path of the bundle must be absolute, and '%s' is not", path);
+                return error_set(reterr, -EINVAL,
+                                 "the path of the bundle must be absolute, and '%s' is not", path);
         target.label = strdup(label ? label : slash + 1);
         if (!target.label || !str_is_label(target.label))
-                r = error_set(reterr, -EINVAL, "'%s' cannot be a version's label: give one with --version", slash + 1);
+                r = error_set(reterr, -EINVAL,
+                              "'%s' cannot be a version's label: give one with --version",
+                              slash + 1);
         else
                 r = deploy_begin(p, DEPLOY_BUNDLE, &target, &bundle, path, reterr);
         json_table_done(&version_state_table, &target);
@@ -329,7 +359,8 @@ int pipeline_deploy_bundle(Pipeline *p, const char *path, const char *label, con
         return r;
 }
 
-static int begin_copy(Pipeline *p, const VersionState *from, DeployKind kind, const char **ret_id, Error **reterr) {
+static int begin_copy(Pipeline *p, const VersionState *from, DeployKind kind, const char **ret_id,
+                      Error **reterr) {
         VersionState target = { 0 };
         BundleRef bundle = { 0 };
         int r;
@@ -352,8 +383,8 @@ int pipeline_rollback(Pipeline *p, const char **ret_id, Error **reterr) {
         if (!s->previous.label)
                 return error_set(reterr, -ENOENT, "there is no version to go back to on this host");
         if (s->current.label && s->current.sha256 &&
-            quarantine_add(s, s->desired.revision, s->current.label, s->current.sha256, "a person rolled it back",
-                           pipeline_realtime(p)) < 0)
+            quarantine_add(s, s->desired.revision, s->current.label, s->current.sha256,
+                           "a person rolled it back", pipeline_realtime(p)) < 0)
                 return error_set(reterr, -ENOMEM, "rollback: out of memory");
         return begin_copy(p, &s->previous, DEPLOY_ROLLBACK_ASKED, ret_id, reterr);
 }
@@ -365,8 +396,11 @@ int pipeline_retry(Pipeline *p, const char **ret_text, Error **reterr) {
         if (p->deploy)
                 return busy(p, reterr);
         if (s->desired.revision == 0 || !target->sha256)
-                return error_set(reterr, -ENOENT, "nothing is assigned to this environment: `tendril assign` does that");
-        if (!quarantine_find(s, s->desired.revision, target->sha256) && p->watch.not_before_usec == 0) {
+                return error_set(
+                        reterr, -ENOENT,
+                        "nothing is assigned to this environment: `tendril assign` does that");
+        if (!quarantine_find(s, s->desired.revision, target->sha256) &&
+            p->watch.not_before_usec == 0) {
                 *ret_text = "the desired version is not quarantined; nothing to do";
                 return 0;
         }
@@ -410,7 +444,8 @@ int pipeline_restart(Pipeline *p, const char *process, const char **ret_id, Erro
         if (is_web)
                 return begin_copy(p, &s->current, DEPLOY_RESTART, ret_id, reterr);
         if (!services_find(p->services, slot_from_name(s->current.slot), process, &status))
-                return error_set(reterr, -ENOENT, "version %s has no process '%s'", s->current.label, process);
+                return error_set(reterr, -ENOENT, "version %s has no process '%s'",
+                                 s->current.label, process);
         free(p->stopping);
         p->stopping = strdup(process);
         return services_stop(p->services, slot_from_name(s->current.slot), process);
@@ -429,8 +464,9 @@ static void on_checked(void *userdata, int r, const HelperResult *result, Error 
         done(p->check_userdata, p->last_status, p->last_took_usec, r < 0 ? error_text(err) : NULL);
 }
 
-int pipeline_check(Pipeline *p, void (*done)(void *userdata, unsigned status, usec_t took, const char *words), void *userdata,
-                   Error **reterr) {
+int pipeline_check(Pipeline *p,
+                   void (*done)(void *userdata, unsigned status, usec_t took, const char *words),
+                   void *userdata, Error **reterr) {
         const DeployHelpers *h = &p->spec.helpers;
         Effective effective = { 0 };
         int r;
@@ -444,8 +480,8 @@ int pipeline_check(Pipeline *p, void (*done)(void *userdata, unsigned status, us
                 return r;
         p->check_done = done;
         p->check_userdata = userdata;
-        r = h->check(h->userdata, (uint16_t) p->state->current.port, effective.gate_path, effective.gate_check_usec, on_checked,
-                     p, &p->check);
+        r = h->check(h->userdata, (uint16_t) p->state->current.port, effective.gate_path,
+                     effective.gate_check_usec, on_checked, p, &p->check);
         effective_done(&effective);
         return r < 0 ? error_set(reterr, r, "start tendril-net: %s", strerror(-r)) : 0;
 }
@@ -468,7 +504,7 @@ static const char *waiting_for(Pipeline *p) {
         const VersionRef *ref = NULL;
 
         if (p->deploy)
-                return p->deploy->reboot ? "for the reboot that a hook asked for"
+                return p->deploy->reboot                  ? "for the reboot that a hook asked for"
                        : p->deploy->stage == DEPLOY_LEASE ? "for a free lane"
                                                           : "for the deploy that runs";
         if (!p->config->environment)
@@ -485,7 +521,8 @@ static const char *waiting_for(Pipeline *p) {
         case DESIRED_PAUSED:
                 return "for the rollout to be resumed";
         case DESIRED_QUARANTINED:
-                return "for a new assignment or `tendril deploy --retry`: what is desired failed here";
+                return "for a new assignment or `tendril deploy --retry`: what is desired failed "
+                       "here";
         case DESIRED_NONE:
                 return "for a first assignment";
         case DESIRED_DEPLOY:
@@ -503,13 +540,14 @@ static const char *health_of(Pipeline *p) {
         if (!s->current.label)
                 return "nothing deployed";
         for (size_t i = 0; services_get(p->services, i, &status); i++) {
-                bool mine = status.slot == slot_from_name(s->current.slot) || status.slot == SLOT_NONE;
+                bool mine =
+                        status.slot == slot_from_name(s->current.slot) || status.slot == SLOT_NONE;
 
                 if (!mine || (status.state != SERVICE_WAITING && status.n_restarts == 0))
                         continue;
                 if (status.state == SERVICE_WAITING) {
-                        p->cause = str_format("%s is not up: it ended by itself %u times (%s)", status.name, status.n_restarts,
-                                              status.last_exit);
+                        p->cause = str_format("%s is not up: it ended by itself %u times (%s)",
+                                              status.name, status.n_restarts, status.last_exit);
                         return "failing";
                 }
         }

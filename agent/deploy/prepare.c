@@ -10,9 +10,10 @@
 #include "deploy/stage.h"
 
 /*
- * prepare: Elastic Beanstalk's order on the unpacked version, as root, in the staging folder that nobody else can reach: prebuild hooks,
- * Buildfile, the proxy's configuration staged and tested, predeploy hooks; then the application's user is given its files.
- * Nothing that is served changes here.
+ * prepare: Elastic Beanstalk's order on the unpacked version, as root, in the staging folder that
+ * nobody else can reach: prebuild hooks, Buildfile, the proxy's configuration staged and tested,
+ * predeploy hooks; then the application's user is given its files. Nothing that is served changes
+ * here.
  */
 
 static int step_plan(Deploy *d, Error **reterr) {
@@ -27,7 +28,8 @@ static int step_plan(Deploy *d, Error **reterr) {
         }
         if (d->plan.kind == PLAN_WAR && d->plan.processes.n == 0)
                 return error_set(reterr, -EOPNOTSUPP,
-                                 "the bundle is a WAR and has no Procfile: add one whose web process serves it on $PORT");
+                                 "the bundle is a WAR and has no Procfile: add one whose web "
+                                 "process serves it on $PORT");
         return STEP_DONE;
 }
 
@@ -51,9 +53,10 @@ static int step_staging(Deploy *d, Error **reterr) {
         char *args[] = { d->p->spec.paths->staging, NULL };
 
         if (fd < 0)
-                return error_set(reterr, fd, "open the new version's app folder: %s", strerror(-fd));
-        return tree_run(d->p->spec.loop, d->p->spec.tree_fd, "mount", args, fd, SEC(30), deploy_on_tree, d, &d->tree,
-                        reterr);
+                return error_set(reterr, fd, "open the new version's app folder: %s",
+                                 strerror(-fd));
+        return tree_run(d->p->spec.loop, d->p->spec.tree_fd, "mount", args, fd, SEC(30),
+                        deploy_on_tree, d, &d->tree, reterr);
 }
 
 static int step_prebuild(Deploy *d, Error **reterr) {
@@ -78,7 +81,9 @@ static void on_built(void *userdata, int r, const char *last, Error *err) {
 
         d->hooks = NULL;
         if (r > 0)
-                r = error_set(&own, -EREMOTEIO, "Buildfile: %s ended with an exit code that only hooks may use", last);
+                r = error_set(&own, -EREMOTEIO,
+                              "Buildfile: %s ended with an exit code that only hooks may use",
+                              last);
         else if (r < 0)
                 (void) error_set(&own, r, "Buildfile: %s", error_text(err));
         else
@@ -96,7 +101,8 @@ static int build_from(Deploy *d, size_t i, Error **reterr) {
 }
 
 static int step_build(Deploy *d, Error **reterr) {
-        bool over = d->p->state->attempt.behind && str_has_prefix(d->p->state->attempt.behind, "predeploy:");
+        bool over = d->p->state->attempt.behind &&
+                    str_has_prefix(d->p->state->attempt.behind, "predeploy:");
 
         return over ? STEP_DONE : build_from(d, n_built(d), reterr);
 }
@@ -107,7 +113,8 @@ static void on_proxy_tested(void *userdata, int r, Error *err) {
 
         d->proxy_test = NULL;
         if (r < 0)
-                (void) error_set(&own, r, "the proxy's configuration with this version's texts: %s", error_text(err));
+                (void) error_set(&own, r, "the proxy's configuration with this version's texts: %s",
+                                 error_text(err));
         deploy_step_ended(d, r, own);
 }
 
@@ -126,12 +133,12 @@ static int step_proxy(Deploy *d, Error **reterr) {
         conf = str_format("%s/proxy/nginx.conf.new", paths->state);
         if (!conf)
                 return error_set(reterr, -ENOMEM, "proxy: out of memory");
-        r = file_write_at(d->p->proxy_fd, "nginx.conf.new", d->proxy_text, strlen(d->proxy_text), 0644,
-                          FILE_REPLACE | FILE_SYNC);
+        r = file_write_at(d->p->proxy_fd, "nginx.conf.new", d->proxy_text, strlen(d->proxy_text),
+                          0644, FILE_REPLACE | FILE_SYNC);
         if (r < 0)
                 return error_wrap(reterr, r, "write %s", conf);
-        return proxy_test(d->p->spec.loop, d->p->config->proxy.program, conf, paths->run, on_proxy_tested, d,
-                          &d->proxy_test, reterr);
+        return proxy_test(d->p->spec.loop, d->p->config->proxy.program, conf, paths->run,
+                          on_proxy_tested, d, &d->proxy_test, reterr);
 }
 
 static int step_predeploy(Deploy *d, Error **reterr) {
@@ -147,32 +154,28 @@ static int step_give(Deploy *d, Error **reterr) {
         int r;
 
         if (fd < 0)
-                return error_set(reterr, fd, "open the new version's app folder: %s", strerror(-fd));
+                return error_set(reterr, fd, "open the new version's app folder: %s",
+                                 strerror(-fd));
         r = launch_user(d->p, &u, &g, reterr);
         if (r < 0)
                 return r;
         (void) snprintf(uid, sizeof(uid), "%u", u);
         (void) snprintf(gid, sizeof(gid), "%u", g);
-        return tree_run(d->p->spec.loop, d->p->spec.tree_fd, "give", args, fd, SEC(600), deploy_on_tree, d, &d->tree,
-                        reterr);
+        return tree_run(d->p->spec.loop, d->p->spec.tree_fd, "give", args, fd, SEC(600),
+                        deploy_on_tree, d, &d->tree, reterr);
 }
 
 static int step_unstage(Deploy *d, Error **reterr) {
         char *args[] = { d->p->spec.paths->staging, NULL };
 
-        return tree_run(d->p->spec.loop, d->p->spec.tree_fd, "unmount", args, -EBADF, SEC(30), deploy_on_tree, d,
-                        &d->tree, reterr);
+        return tree_run(d->p->spec.loop, d->p->spec.tree_fd, "unmount", args, -EBADF, SEC(30),
+                        deploy_on_tree, d, &d->tree, reterr);
 }
 
 const Step prepare_steps[] = {
-        { "plan", step_plan },
-        { "properties", step_properties },
-        { "staging", step_staging },
-        { "prebuild", step_prebuild },
-        { "build", step_build },
-        { "proxy", step_proxy },
-        { "predeploy", step_predeploy },
-        { "give", step_give },
-        { "unstage", step_unstage },
-        { 0 },
+        { "plan", step_plan },           { "properties", step_properties },
+        { "staging", step_staging },     { "prebuild", step_prebuild },
+        { "build", step_build },         { "proxy", step_proxy },
+        { "predeploy", step_predeploy }, { "give", step_give },
+        { "unstage", step_unstage },     { 0 },
 };

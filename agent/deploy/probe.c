@@ -8,14 +8,15 @@
 #include "service/listener.h"
 
 /*
- * Asking a version whether it is well: its processes up, somebody listening where it should, that somebody one of its own processes, and
- * the answer good. An answer from anybody else never counts.
+ * Asking a version whether it is well: its processes up, somebody listening where it should, that
+ * somebody one of its own processes, and the answer good. An answer from anybody else never counts.
  */
 
 #define PIDS_MAX  4096
 #define PORTS_MAX 32
 
-/* A process that listens elsewhere than PORT said is taken at its word after this long; at its usual port at once. */
+/* A process that listens elsewhere than PORT said is taken at its word after this long; at its
+ * usual port at once. */
 #define ELSEWHERE_USEC SEC(5)
 
 /* Ends by themselves before the first good answer after which it is given up. */
@@ -57,8 +58,8 @@ static void on_answer(void *userdata, int r, const HelperResult *result, Error *
                 d->probe_done(d, 0, NULL);
                 return;
         }
-        not_yet(d, str_format("GET %s answers %u, and %s is wanted", d->effective.gate_path, result->status,
-                              d->effective.gate_status));
+        not_yet(d, str_format("GET %s answers %u, and %s is wanted", d->effective.gate_path,
+                              result->status, d->effective.gate_status));
         d->probe_done(d, 1, NULL);
 }
 
@@ -69,8 +70,10 @@ static bool services_are_up(Deploy *d, Slot slot, Error **reterr) {
                 if (s.slot != slot)
                         continue;
                 if (s.n_restarts >= RESTARTS_MAX) {
-                        (void) error_set(reterr, -EREMOTEIO, "%s ended %u times by itself (%s); its output is in %s/%s.log",
-                                         s.name, s.n_restarts, s.last_exit, d->p->spec.paths->log, s.name);
+                        (void) error_set(
+                                reterr, -EREMOTEIO,
+                                "%s ended %u times by itself (%s); its output is in %s/%s.log",
+                                s.name, s.n_restarts, s.last_exit, d->p->spec.paths->log, s.name);
                         return false;
                 }
                 if (s.state != SERVICE_UP) {
@@ -81,7 +84,8 @@ static bool services_are_up(Deploy *d, Slot slot, Error **reterr) {
         return true;
 }
 
-/* An application that does not listen where PORT says. Its usual port is known and believed at once; another one after a while. */
+/* An application that does not listen where PORT says. Its usual port is known and believed at
+ * once; another one after a while. */
 static uint16_t port_elsewhere(Deploy *d, const pid_t *pids, size_t n) {
         uint16_t ports[PORTS_MAX];
         usec_t now = pipeline_now(d->p);
@@ -113,7 +117,9 @@ static int find_listener(Deploy *d, const VersionState *v, uint16_t *port) {
                 uint16_t found = port_elsewhere(d, pids, MIN(n, PIDS_MAX));
 
                 if (found > 0) {
-                        deploy_event(d, "%s listens on port %u and not on %u, where PORT told it to", v->label, found, *port);
+                        deploy_event(d,
+                                     "%s listens on port %u and not on %u, where PORT told it to",
+                                     v->label, found, *port);
                         a->target.port = *port = found;
                         a->target.insists = true;
                         return 0;
@@ -149,11 +155,13 @@ int probe_ask(Deploy *d, const VersionState *v, ProbeDone done, Error **reterr) 
         } else
                 r = find_listener(d, v, &port);
         if (r < 0)
-                return error_set(reterr, r, "look for the listener on port %u: %s", port, strerror(-r));
+                return error_set(reterr, r, "look for the listener on port %u: %s", port,
+                                 strerror(-r));
         if (r > 0) {
                 r = sd_event_add_defer(d->p->spec.loop, &d->copy, on_later, d);
                 return r < 0 ? error_set(reterr, r, "check: %s", strerror(-r)) : 0;
         }
-        r = h->check(h->userdata, port, d->effective.gate_path, d->effective.gate_check_usec, on_answer, d, &d->task);
+        r = h->check(h->userdata, port, d->effective.gate_path, d->effective.gate_check_usec,
+                     on_answer, d, &d->task);
         return r < 0 ? error_set(reterr, r, "start tendril-net: %s", strerror(-r)) : 0;
 }

@@ -15,8 +15,10 @@
 
 #define EVENTS_MAX 200
 
-const char *const deploy_kind_names[] = { "assigned", "rollback", "bundle", "settings", "restart", NULL };
-const char *const deploy_outcome_names[] = { "running", "done", "failed", "rolled-back", "retry", NULL };
+const char *const deploy_kind_names[] = { "assigned", "rollback", "bundle",
+                                          "settings", "restart",  NULL };
+const char *const deploy_outcome_names[] = { "running",     "done",  "failed",
+                                             "rolled-back", "retry", NULL };
 
 /* clang-format off */
 static const JsonField stage_fields[] = {
@@ -63,7 +65,8 @@ static int id_compare(const void *a, const void *b) {
         return -strcmp(*(char *const *) a, *(char *const *) b);
 }
 
-/* Names in a folder that end so, without the ending. Ids begin with the time, so newest first is their order turned round. */
+/* Names in a folder that end so, without the ending. Ids begin with the time, so newest first is
+ * their order turned round. */
 static int list_ids(int dir_fd, const char *suffix, char ***ret) {
         _cleanup_(strv_freep) char **ids = NULL;
         int fd, r = 0;
@@ -140,13 +143,15 @@ int record_read(int dir_fd, const char *id, DeployRecord *ret, Error **reterr) {
         int r;
 
         if (!str_is_label(id))
-                return error_set(reterr, -EINVAL, "'%s' is no id of a deploy; `tendril history` lists them", id);
+                return error_set(reterr, -EINVAL,
+                                 "'%s' is no id of a deploy; `tendril history` lists them", id);
         name = str_format("%s.json", id);
         if (!name)
                 return error_set(reterr, -ENOMEM, "read record: out of memory");
         r = file_read_at(dir_fd, name, &text);
         if (r == -ENOENT)
-                return error_set(reterr, r, "there is no deploy %s here; `tendril history` lists them", id);
+                return error_set(reterr, r,
+                                 "there is no deploy %s here; `tendril history` lists them", id);
         if (r < 0)
                 return error_wrap(reterr, r, "read record %s", id);
         r = json_decode(buf_str(&text), text.size, &deploy_record_table, JSON_LENIENT, ret, reterr);
@@ -198,7 +203,8 @@ int record_log_open(const char *log_dir, const char *id) {
         return fd;
 }
 
-/* The line that crosses the maximum is the last one; a log is longer than its maximum by that line at most. */
+/* The line that crosses the maximum is the last one; a log is longer than its maximum by that line
+ * at most. */
 void record_log_line(int fd, usec_t realtime, const char *source, const char *line) {
         _cleanup_free_ char *text = NULL;
         char time[TIME_RFC3339_SIZE];

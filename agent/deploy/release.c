@@ -11,8 +11,9 @@
 #include "store/key.h"
 
 /*
- * release: what the old version still has under way ends, it is stopped, the outcome is written, and the lane is let go. Nothing here changes
- * what is served; a store that does not answer is not waited for longer than STORE_USEC: the lane runs out by itself.
+ * release: what the old version still has under way ends, it is stopped, the outcome is written,
+ * and the lane is let go. Nothing here changes what is served; a store that does not answer is not
+ * waited for longer than STORE_USEC: the lane runs out by itself.
  */
 
 #define STORE_USEC SEC(20)
@@ -45,7 +46,10 @@ static int on_drain_tick(sd_event_source *source _unused_, uint64_t usec _unused
                 return 0;
         }
         if (n > 0)
-                deploy_event(d, "%d connections to the old version were still open when its time to drain was over", n);
+                deploy_event(d,
+                             "%d connections to the old version were still open when its time to "
+                             "drain was over",
+                             n);
         deploy_step_ended(d, 0, NULL);
         return 0;
 }
@@ -72,7 +76,8 @@ static int step_stop(Deploy *d, Error **reterr) {
                 return STEP_DONE;
         deploy_event(d, "version %s is stopped", old->label);
         launch_stop(d->p, slot_from_name(old->slot), LAUNCH_ALL, NULL);
-        return deploy_wait(d, old_is_gone, d->p->config->app.stop_usec + SEC(10), "the old version had not ended", reterr);
+        return deploy_wait(d, old_is_gone, d->p->config->app.stop_usec + SEC(10),
+                           "the old version had not ended", reterr);
 }
 
 /* The usual port is free now if the old version held it. */
@@ -86,7 +91,8 @@ static int step_port(Deploy *d, Error **reterr) {
         s->fixed_port = true;
         r = front_use(d->p, &s->current, true, &changed, reterr);
         if (r >= 0 && changed)
-                deploy_event(d, "the proxy answers port %llu again (reloaded)", (unsigned long long) d->p->config->app.port);
+                deploy_event(d, "the proxy answers port %llu again (reloaded)",
+                             (unsigned long long) d->p->config->app.port);
         return r < 0 ? r : STEP_DONE;
 }
 
@@ -95,8 +101,8 @@ static int step_unstage(Deploy *d, Error **reterr) {
 
         if (!d->p->state->attempt.failed)
                 return STEP_DONE;
-        return tree_run(d->p->spec.loop, d->p->spec.tree_fd, "unmount", args, -EBADF, SEC(30), deploy_on_tree, d,
-                        &d->tree, reterr);
+        return tree_run(d->p->spec.loop, d->p->spec.tree_fd, "unmount", args, -EBADF, SEC(30),
+                        deploy_on_tree, d, &d->tree, reterr);
 }
 
 static int on_store_late(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata) {
@@ -108,13 +114,15 @@ static int on_store_late(sd_event_source *source _unused_, uint64_t usec _unused
         return 0;
 }
 
-/* Whatever the answer: the deploy is over, and the store is told again with the next host document. */
+/* Whatever the answer: the deploy is over, and the store is told again with the next host document.
+ */
 static void on_written(void *userdata, int r, const StoreReply *reply _unused_, Error *err) {
         Deploy *d = userdata;
 
         d->call = NULL;
         if (r < 0)
-                log_warning("write the outcome of deploy %s to the store: %s, ignoring", d->record.id, error_text(err));
+                log_warning("write the outcome of deploy %s to the store: %s, ignoring",
+                            d->record.id, error_text(err));
         deploy_step_ended(d, 0, NULL);
 }
 
@@ -165,13 +173,16 @@ static void on_released(void *userdata, int r, Error *err) {
         Deploy *d = userdata;
 
         if (r < 0)
-                log_warning("let the lane go: %s, ignoring: it runs out by itself", error_text(err));
+                log_warning("let the lane go: %s, ignoring: it runs out by itself",
+                            error_text(err));
         deploy_step_ended(d, 0, NULL);
 }
 
 static int step_lane(Deploy *d, Error **reterr) {
         const AttemptState *a = &d->p->state->attempt;
-        LaneWrite how = d->retry ? LANE_WRITE_GIVE_BACK : a->answered ? LANE_WRITE_DONE : LANE_WRITE_FAILED;
+        LaneWrite how = d->retry      ? LANE_WRITE_GIVE_BACK
+                        : a->answered ? LANE_WRITE_DONE
+                                      : LANE_WRITE_FAILED;
         int r;
 
         if (!d->p->store)
@@ -189,12 +200,8 @@ static int step_forget(Deploy *d, Error **reterr _unused_) {
 }
 
 const Step release_steps[] = {
-        { "drain", step_drain },
-        { "stop", step_stop },
-        { "port", step_port },
-        { "unstage", step_unstage },
-        { "result", step_result },
-        { "lane", step_lane },
-        { "forget", step_forget },
-        { 0 },
+        { "drain", step_drain },   { "stop", step_stop },
+        { "port", step_port },     { "unstage", step_unstage },
+        { "result", step_result }, { "lane", step_lane },
+        { "forget", step_forget }, { 0 },
 };

@@ -12,8 +12,9 @@
 #include "loop/log.h"
 
 /*
- * retention: what no version on this host needs any more is removed, one folder at a time, by tendril-tree. Kept are the current version, the one
- * to go back to, what an attempt works on, and so many more as configured, the newest first.
+ * retention: what no version on this host needs any more is removed, one folder at a time, by
+ * tendril-tree. Kept are the current version, the one to go back to, what an attempt works on, and
+ * so many more as configured, the newest first.
  */
 
 #define FOLDERS_MAX 4096
@@ -80,8 +81,8 @@ static char *surplus_version(Pipeline *p) {
                         continue;
                 /* A folder that was never finished is of no use to anybody. */
                 fd = file_open_dir_at(p->versions_fd, *n);
-                if (fd >= 0 && file_exists_at(fd, "plan.json") && kept < p->config->retention.versions &&
-                    p->config->retention.bytes == 0) {
+                if (fd >= 0 && file_exists_at(fd, "plan.json") &&
+                    kept < p->config->retention.versions && p->config->retention.bytes == 0) {
                         kept++;
                         continue;
                 }
@@ -90,10 +91,12 @@ static char *surplus_version(Pipeline *p) {
         return NULL;
 }
 
-/* Bundles are kept with the versions that are named; partial ones of no attempt, too, are removed. */
+/* Bundles are kept with the versions that are named; partial ones of no attempt, too, are removed.
+ */
 static void remove_bundles(Pipeline *p) {
         const State *s = p->state;
-        const char *keep[] = { s->current.sha256, s->previous.sha256, s->attempt.bundle.sha256, s->attempt.target.sha256 };
+        const char *keep[] = { s->current.sha256, s->previous.sha256, s->attempt.bundle.sha256,
+                               s->attempt.target.sha256 };
         _cleanup_(strv_freep) char **bundles = NULL, **parts = NULL;
 
         (void) list_names(p->bundles_fd, &bundles);
@@ -109,8 +112,10 @@ static void remove_bundles(Pipeline *p) {
                 return;
         (void) list_names(p->incoming_fd, &parts);
         for (char **n = parts; n && *n; n++) {
-                /* A download that was cut off is continued by the next attempt at the same digest. */
-                if (s->desired.target.sha256 && str_has_prefix(*n, s->desired.target.sha256) && p->watch.not_before_usec > 0)
+                /* A download that was cut off is continued by the next attempt at the same digest.
+                 */
+                if (s->desired.target.sha256 && str_has_prefix(*n, s->desired.target.sha256) &&
+                    p->watch.not_before_usec > 0)
                         continue;
                 (void) file_remove_at(p->incoming_fd, *n, false);
         }
@@ -139,7 +144,7 @@ void retention_run(Pipeline *p) {
         if (!name)
                 return;
         args[0] = name;
-        if (tree_run(p->spec.loop, p->spec.tree_fd, "remove", args, p->versions_fd, SEC(600), on_removed, p, &p->cleaner,
-                     &err) < 0)
+        if (tree_run(p->spec.loop, p->spec.tree_fd, "remove", args, p->versions_fd, SEC(600),
+                     on_removed, p, &p->cleaner, &err) < 0)
                 log_warning("remove versions/%s: %s, ignoring", name, error_text(err));
 }

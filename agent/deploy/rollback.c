@@ -7,8 +7,9 @@
 #include "loop/log.h"
 
 /*
- * rollback: back to the version that ran before, without network: the slot first (where the old one still runs, that is all that clients
- * see), then `current`, then the processes. Each step looks at what is so, and may be begun again.
+ * rollback: back to the version that ran before, without network: the slot first (where the old one
+ * still runs, that is all that clients see), then `current`, then the processes. Each step looks at
+ * what is so, and may be begun again.
  */
 
 static const VersionState *old_of(Deploy *d) {
@@ -25,8 +26,10 @@ static int step_slot(Deploy *d, Error **reterr) {
                 return STEP_DONE;
         r = slot_turn(d->p->slot_fd, slot_from_name(old->slot));
         if (r < 0)
-                return error_set(reterr, r, "turn the slot back to %s: %s", old->slot, strerror(-r));
-        deploy_tell(d, LOG_WARNING, LOG_ID_ROLLED_BACK, "turned back: version %s is served from slot %s", old->label, old->slot);
+                return error_set(reterr, r, "turn the slot back to %s: %s", old->slot,
+                                 strerror(-r));
+        deploy_tell(d, LOG_WARNING, LOG_ID_ROLLED_BACK,
+                    "turned back: version %s is served from slot %s", old->label, old->slot);
         return STEP_DONE;
 }
 
@@ -47,12 +50,13 @@ static int step_current(Deploy *d, Error **reterr) {
 
         if (!d->p->state->attempt.turned)
                 return STEP_DONE;
-        return tree_run(d->p->spec.loop, d->p->spec.tree_fd, fd >= 0 ? "mount" : "unmount", args, fd, SEC(30), on_current,
-                        d, &d->tree, reterr);
+        return tree_run(d->p->spec.loop, d->p->spec.tree_fd, fd >= 0 ? "mount" : "unmount", args,
+                        fd, SEC(30), on_current, d, &d->tree, reterr);
 }
 
 static bool new_is_gone(Deploy *d) {
-        return launch_count(d->p, slot_from_name(d->p->state->attempt.target.slot), LAUNCH_ALL, NULL) == 0;
+        return launch_count(d->p, slot_from_name(d->p->state->attempt.target.slot), LAUNCH_ALL,
+                            NULL) == 0;
 }
 
 static int step_stop_new(Deploy *d, Error **reterr) {
@@ -61,7 +65,8 @@ static int step_stop_new(Deploy *d, Error **reterr) {
         if (slot_from_name(a->target.slot) == SLOT_NONE)
                 return STEP_DONE;
         launch_stop(d->p, slot_from_name(a->target.slot), LAUNCH_ALL, NULL);
-        return deploy_wait(d, new_is_gone, d->p->config->app.stop_usec + SEC(10), "the new version had not ended", reterr);
+        return deploy_wait(d, new_is_gone, d->p->config->app.stop_usec + SEC(10),
+                           "the new version had not ended", reterr);
 }
 
 static int step_proxy(Deploy *d, Error **reterr) {
@@ -122,7 +127,8 @@ static void on_probe(Deploy *d, int r, Error *err) {
                 return;
         }
         if (pipeline_now(d->p) > d->deadline_usec)
-                k = error_set(&own, -ETIMEDOUT, "version %s, to which this host went back, does not answer well: %s",
+                k = error_set(&own, -ETIMEDOUT,
+                              "version %s, to which this host went back, does not answer well: %s",
                               old_of(d)->label, d->last_check ? d->last_check : "-");
         else
                 k = pipeline_timer(d->p, &d->timer, MSEC(200), on_tick, d);
@@ -130,7 +136,8 @@ static void on_probe(Deploy *d, int r, Error *err) {
                 deploy_step_ended(d, k, own);
 }
 
-/* Going back is done when the old one answers; that it does not is told as such, and changes nothing more. */
+/* Going back is done when the old one answers; that it does not is told as such, and changes
+ * nothing more. */
 static int step_answer(Deploy *d, Error **reterr) {
         const VersionState *old = old_of(d);
         int r;

@@ -10,9 +10,9 @@
 #include "base/file.h"
 #include "base/str.h"
 
-#define STATE_FILE     "state.json"
+#define STATE_FILE          "state.json"
 #define STATE_PREVIOUS_FILE "state.json.previous"
-#define CHECKSUM_PREFIX "crc32c:"
+#define CHECKSUM_PREFIX     "crc32c:"
 
 /* clang-format off */
 static const JsonField version_state_fields[] = {
@@ -142,11 +142,12 @@ int state_parse(const char *name, const char *text, size_t size, State **ret, Er
                 return error_wrap(reterr, r, "%s", name);
         r = checksum_of(wrapped.state, checksum);
         if (r >= 0 && !str_equal(checksum, wrapped.checksum))
-                r = error_set(reterr, -EBADMSG, "%s: the checksum is %s and should be %s", name, checksum,
-                              wrapped.checksum);
+                r = error_set(reterr, -EBADMSG, "%s: the checksum is %s and should be %s", name,
+                              checksum, wrapped.checksum);
         if (r >= 0) {
                 state = calloc(1, sizeof(State));
-                r = state ? json_decode_value(wrapped.state, &state_table, JSON_LENIENT, state, reterr)
+                r = state ? json_decode_value(wrapped.state, &state_table, JSON_LENIENT, state,
+                                              reterr)
                           : -ENOMEM;
         }
         json_table_done(&wrapped_table, &wrapped);
@@ -154,7 +155,8 @@ int state_parse(const char *name, const char *text, size_t size, State **ret, Er
                 return error_wrap(reterr, r, "%s", name);
         if (state->format > FORMAT_STATE)
                 return error_set(reterr, -EPROTONOSUPPORT,
-                                 "%s: format %llu was written by a newer tendril; this one knows %d. Install that one again",
+                                 "%s: format %llu was written by a newer tendril; this one knows "
+                                 "%d. Install that one again",
                                  name, (unsigned long long) state->format, FORMAT_STATE);
         *ret = TAKE_PTR(state);
         return 0;
@@ -180,7 +182,8 @@ int state_load(int dir_fd, State **ret, Error **reterr) {
         if (r == 0 || r == -EPROTONOSUPPORT || r == -ENOMEM)
                 return r < 0 ? error_take(reterr, &first) : 0;
 
-        /* A file that is gone while its predecessor is there was lost, not never written: file_write_at() links before it renames. */
+        /* A file that is gone while its predecessor is there was lost, not never written:
+         * file_write_at() links before it renames. */
         previous = load_file(dir_fd, STATE_PREVIOUS_FILE, ret, &second);
         if (previous == 0) {
                 if (r == STATE_NONE)
@@ -272,8 +275,8 @@ void quarantine_lift(State *state, uint64_t revision, const char *sha256) {
         }
 }
 
-int quarantine_add(State *state, uint64_t revision, const char *label, const char *sha256, const char *why,
-                   usec_t realtime) {
+int quarantine_add(State *state, uint64_t revision, const char *label, const char *sha256,
+                   const char *why, usec_t realtime) {
         char since[TIME_RFC3339_SIZE];
         QuarantineState made = { .revision = revision }, *q;
 

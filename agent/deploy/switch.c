@@ -12,9 +12,10 @@
 #include "settings/overlap.h"
 
 /*
- * switch: the new version is started in the other slot beside the old one, and once it has answered well from its own listener, `current`
- * and then the slot file are turned: that one moment. Where two cannot run, the old one is stopped first, and the turn comes before the start.
- * The state names both before they are turned, and a resume repeats both.
+ * switch: the new version is started in the other slot beside the old one, and once it has answered
+ * well from its own listener, `current` and then the slot file are turned: that one moment. Where
+ * two cannot run, the old one is stopped first, and the turn comes before the start. The state
+ * names both before they are turned, and a resume repeats both.
  */
 
 #define TICK_USEC MSEC(50)
@@ -51,7 +52,8 @@ static int place(Deploy *d, Error **reterr) {
         if (!a->target.slot)
                 return error_set(reterr, -ENOMEM, "switch: out of memory");
         if (!a->target.insists)
-                a->target.port = slot == SLOT_A ? d->p->config->app.slot_port_a : d->p->config->app.slot_port_b;
+                a->target.port = slot == SLOT_A ? d->p->config->app.slot_port_a
+                                                : d->p->config->app.slot_port_b;
         return 0;
 }
 
@@ -69,7 +71,9 @@ static int decide(Deploy *d, Error **reterr) {
                 .insisted = a->target.insists || d->fell_back,
                 .view = d->p->spec.view,
                 .available_bytes = memory_available(),
-                .peak_bytes = s->current.label ? services_peak(d->p->services, slot_from_name(s->current.slot)) : 0,
+                .peak_bytes = s->current.label ? services_peak(d->p->services,
+                                                               slot_from_name(s->current.slot))
+                                               : 0,
         };
 
         overlap_decide(&input, &decision);
@@ -103,7 +107,8 @@ static int step_decide(Deploy *d, Error **reterr) {
         if (a->turned)
                 return STEP_DONE;
         if (!lease_may_act(d->p))
-                return error_set(reterr, -ESTALE, "the lease has run out: nothing is switched without it");
+                return error_set(reterr, -ESTALE,
+                                 "the lease has run out: nothing is switched without it");
         r = decide(d, reterr);
         if (r < 0)
                 return r;
@@ -124,7 +129,8 @@ static int step_stop_old(Deploy *d, Error **reterr) {
         deploy_event(d, "version %s is stopped before its successor starts", s->current.label);
         d->gap_began_usec = pipeline_now(d->p);
         launch_stop(d->p, slot_from_name(s->current.slot), LAUNCH_ALL, NULL);
-        return deploy_wait(d, old_is_gone, d->p->config->app.stop_usec + SEC(10), "the old version had not ended", reterr);
+        return deploy_wait(d, old_is_gone, d->p->config->app.stop_usec + SEC(10),
+                           "the old version had not ended", reterr);
 }
 
 static int on_port_tick(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata) {
@@ -137,8 +143,10 @@ static int on_port_tick(sd_event_source *source _unused_, uint64_t usec _unused_
         if (pipeline_now(d->p) > d->deadline_usec) {
                 Error *err = NULL;
 
-                (void) error_set(&err, -EADDRINUSE, "port %llu, on which the application insists, is taken by another process",
-                                 (unsigned long long) d->p->config->app.port);
+                (void) error_set(
+                        &err, -EADDRINUSE,
+                        "port %llu, on which the application insists, is taken by another process",
+                        (unsigned long long) d->p->config->app.port);
                 deploy_step_ended(d, -EADDRINUSE, err);
                 return 0;
         }
@@ -158,7 +166,8 @@ static int step_give_up_port(Deploy *d, Error **reterr) {
         s->fixed_port = false;
         r = pipeline_save(d->p, reterr);
         if (r >= 0)
-                r = front_use(d->p, s->current.label ? &s->current : &a->target, false, &changed, reterr);
+                r = front_use(d->p, s->current.label ? &s->current : &a->target, false, &changed,
+                              reterr);
         if (r < 0)
                 return r;
         deploy_event(d, "the proxy gives up port %llu, on which this version insists%s",
@@ -185,9 +194,10 @@ static int turn_current(Deploy *d, Error **reterr) {
         char *args[] = { d->p->spec.paths->current, NULL };
 
         if (fd < 0)
-                return error_set(reterr, fd, "open the new version's app folder: %s", strerror(-fd));
-        return tree_run(d->p->spec.loop, d->p->spec.tree_fd, "mount", args, fd, SEC(30), deploy_on_tree, d, &d->tree,
-                        reterr);
+                return error_set(reterr, fd, "open the new version's app folder: %s",
+                                 strerror(-fd));
+        return tree_run(d->p->spec.loop, d->p->spec.tree_fd, "mount", args, fd, SEC(30),
+                        deploy_on_tree, d, &d->tree, reterr);
 }
 
 static int turn_slot(Deploy *d, Error **reterr) {
@@ -196,8 +206,10 @@ static int turn_slot(Deploy *d, Error **reterr) {
 
         r = slot_turn(d->p->slot_fd, slot_from_name(a->target.slot));
         if (r < 0)
-                return error_set(reterr, r, "turn the slot to %s: %s", a->target.slot, strerror(-r));
-        deploy_tell(d, LOG_NOTICE, LOG_ID_SWITCHED, "switched: version %s is served from slot %s", a->target.label, a->target.slot);
+                return error_set(reterr, r, "turn the slot to %s: %s", a->target.slot,
+                                 strerror(-r));
+        deploy_tell(d, LOG_NOTICE, LOG_ID_SWITCHED, "switched: version %s is served from slot %s",
+                    a->target.label, a->target.slot);
         pipeline_changed(d->p);
         return STEP_DONE;
 }
@@ -222,12 +234,14 @@ static int step_start(Deploy *d, Error **reterr) {
 
         if (is_behind(d))
                 return STEP_DONE;
-        r = launch_start(d->p, &a->target, &d->plan, a->overlap == OVERLAP_WEB ? LAUNCH_WEB : LAUNCH_ALL, reterr);
+        r = launch_start(d->p, &a->target, &d->plan,
+                         a->overlap == OVERLAP_WEB ? LAUNCH_WEB : LAUNCH_ALL, reterr);
         return r < 0 ? r : STEP_DONE;
 }
 
 static bool new_is_gone(Deploy *d) {
-        return launch_count(d->p, slot_from_name(d->p->state->attempt.target.slot), LAUNCH_ALL, NULL) == 0;
+        return launch_count(d->p, slot_from_name(d->p->state->attempt.target.slot), LAUNCH_ALL,
+                            NULL) == 0;
 }
 
 static bool begin_again(Deploy *d) {
@@ -237,24 +251,29 @@ static bool begin_again(Deploy *d) {
         return true;
 }
 
-/* A first start that found the usual port taken by the proxy, or by the old version: the application insists on it. */
+/* A first start that found the usual port taken by the proxy, or by the old version: the
+ * application insists on it. */
 static bool may_fall_back(const Deploy *d) {
         const State *s = d->p->state;
         ServiceStatus web;
 
         if (d->fell_back || s->attempt.target.insists || (!s->fixed_port && !s->current.insists))
                 return false;
-        return services_find(d->p->services, slot_from_name(s->attempt.target.slot), launch_web(&d->plan), &web) &&
+        return services_find(d->p->services, slot_from_name(s->attempt.target.slot),
+                             launch_web(&d->plan), &web) &&
                web.n_restarts > 0;
 }
 
 static int fall_back(Deploy *d, Error **reterr) {
         d->fell_back = true;
-        deploy_event(d, "%s ended before it listened on port %llu while port %llu was taken: it is started again alone, with that port",
+        deploy_event(d,
+                     "%s ended before it listened on port %llu while port %llu was taken: it is "
+                     "started again alone, with that port",
                      launch_web(&d->plan), (unsigned long long) d->p->state->attempt.target.port,
                      (unsigned long long) d->p->config->app.port);
         launch_stop(d->p, slot_from_name(d->p->state->attempt.target.slot), LAUNCH_ALL, NULL);
-        return deploy_wait(d, begin_again, d->p->config->app.stop_usec + SEC(10), "the new version had not ended", reterr);
+        return deploy_wait(d, begin_again, d->p->config->app.stop_usec + SEC(10),
+                           "the new version had not ended", reterr);
 }
 
 static void on_probe(Deploy *d, int r, Error *err);
@@ -278,7 +297,8 @@ static void on_probe(Deploy *d, int r, Error *err) {
         if (r == 0) {
                 if (d->gap_began_usec > 0) {
                         d->record.gap_ms = (pipeline_now(d->p) - d->gap_began_usec) / 1000;
-                        deploy_event(d, "nobody answered for %llu ms", (unsigned long long) d->record.gap_ms);
+                        deploy_event(d, "nobody answered for %llu ms",
+                                     (unsigned long long) d->record.gap_ms);
                         d->gap_began_usec = 0;
                 }
                 deploy_step_ended(d, 0, NULL);
@@ -290,14 +310,16 @@ static void on_probe(Deploy *d, int r, Error *err) {
                 char span[32];
 
                 time_format_span(d->p->config->app.start_usec, span);
-                r = error_set(&own, -ETIMEDOUT, "no good answer within %s: %s", span, d->last_check ? d->last_check : "-");
+                r = error_set(&own, -ETIMEDOUT, "no good answer within %s: %s", span,
+                              d->last_check ? d->last_check : "-");
         } else
                 r = pipeline_timer(d->p, &d->timer, TICK_USEC, on_ask_tick, d);
         if (r != 0)
                 deploy_step_ended(d, r < 0 ? r : 0, own);
 }
 
-/* Clients come only after a good answer. An application without a proxied process has nobody to ask. */
+/* Clients come only after a good answer. An application without a proxied process has nobody to
+ * ask. */
 static int step_answer(Deploy *d, Error **reterr) {
         int r;
 
@@ -344,7 +366,8 @@ static int step_others_start(Deploy *d, Error **reterr) {
         return r < 0 ? r : STEP_DONE;
 }
 
-/* The usual port is answered by the proxy once a version was seen on its slot port, and while nobody else needs it. */
+/* The usual port is answered by the proxy once a version was seen on its slot port, and while
+ * nobody else needs it. */
 static int step_proxy(Deploy *d, Error **reterr) {
         State *s = d->p->state;
         const AttemptState *a = &s->attempt;

@@ -8,15 +8,16 @@
 #include "deploy/stage.h"
 
 /*
- * verify: a process that wrote none of it (tendril-bundle) computes the digest of the file that nobody can write any more, and compares it with
- * the one that the signed documents name. Then the file moves to bundles/, under its digest.
+ * verify: a process that wrote none of it (tendril-bundle) computes the digest of the file that
+ * nobody can write any more, and compares it with the one that the signed documents name. Then the
+ * file moves to bundles/, under its digest.
  */
 
 #define SEAL_USEC      SEC(10)
 #define SEAL_TICK_USEC MSEC(5)
 
-/* Nobody else may hold it open for writing: a read lease is granted only then (fcntl(2), F_SETLEASE). On file systems without leases
- * the root-only folder above it has to do. */
+/* Nobody else may hold it open for writing: a read lease is granted only then (fcntl(2),
+ * F_SETLEASE). On file systems without leases the root-only folder above it has to do. */
 static bool is_sealed(Deploy *d) {
         if (fcntl(d->bundle_fd, F_SETLEASE, F_RDLCK) < 0)
                 return errno != EAGAIN;
@@ -35,7 +36,8 @@ static int on_seal_tick(sd_event_source *source _unused_, uint64_t usec _unused_
                         (void) pipeline_timer(d->p, &d->timer, SEAL_TICK_USEC, on_seal_tick, d);
                         return 0;
                 }
-                r = error_set(&err, -EKEYREJECTED, "somebody keeps the fetched bundle open for writing: it is not used");
+                r = error_set(&err, -EKEYREJECTED,
+                              "somebody keeps the fetched bundle open for writing: it is not used");
         }
         deploy_step_ended(d, r, err);
         return 0;
@@ -69,7 +71,8 @@ static int keep(Deploy *d, const char *sha256, Error **reterr) {
         if (!file_exists_at(d->p->incoming_fd, name))
                 return 0; /* it came from bundles/ */
         if (renameat(d->p->incoming_fd, name, d->p->bundles_fd, sha256) < 0)
-                return error_set(reterr, -errno, "move the bundle to bundles/%s: %s", sha256, strerror(errno));
+                return error_set(reterr, -errno, "move the bundle to bundles/%s: %s", sha256,
+                                 strerror(errno));
         r = fsync(d->p->bundles_fd) < 0 ? -errno : 0;
         if (r < 0)
                 return error_set(reterr, r, "sync bundles/: %s", strerror(-r));
@@ -79,7 +82,8 @@ static int keep(Deploy *d, const char *sha256, Error **reterr) {
 /* What does not verify is of no use to any later attempt. */
 static void discard(Deploy *d) {
         const AttemptState *a = &d->p->state->attempt;
-        _cleanup_free_ char *name = str_format("%s.part", a->bundle.sha256 ? a->bundle.sha256 : a->id);
+        _cleanup_free_ char *name =
+                str_format("%s.part", a->bundle.sha256 ? a->bundle.sha256 : a->id);
 
         if (name)
                 (void) file_remove_at(d->p->incoming_fd, name, true);
@@ -93,8 +97,8 @@ static void on_verified(void *userdata, int r, const HelperResult *result, Error
 
         d->task = NULL;
         if (r == 0) {
-                deploy_event(d, "the digest is %.12s…, as it should be (%llu bytes)", result->sha256,
-                             (unsigned long long) result->size);
+                deploy_event(d, "the digest is %.12s…, as it should be (%llu bytes)",
+                             result->sha256, (unsigned long long) result->size);
                 r = keep(d, result->sha256, &own);
         } else {
                 (void) error_set(&own, r, "%s", error_text(err));
@@ -109,7 +113,8 @@ static int step_verify(Deploy *d, Error **reterr) {
         const DeployHelpers *h = &d->p->spec.helpers;
         int r;
 
-        r = h->verify(h->userdata, d->bundle_fd, a->bundle.sha256, a->bundle.size, on_verified, d, &d->task);
+        r = h->verify(h->userdata, d->bundle_fd, a->bundle.sha256, a->bundle.size, on_verified, d,
+                      &d->task);
         return r < 0 ? error_set(reterr, r, "start tendril-bundle: %s", strerror(-r)) : 0;
 }
 

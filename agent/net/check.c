@@ -47,7 +47,8 @@ static void on_done(void *userdata, int r, HttpReply *reply, Error *err) {
         if (r < 0)
                 (void) call_fail(fd, c->id, r, error_text(err));
         else {
-                const NetChecked answer = { .status = reply->status, .took_usec = reply->took_usec };
+                const NetChecked answer = { .status = reply->status,
+                                            .took_usec = reply->took_usec };
 
                 (void) call_answer(fd, c->id, &net_checked_table, &answer, NULL, 0);
         }
@@ -69,7 +70,8 @@ static int send_check(NetServer *s, Check *c, const NetCheck *p, Error **reterr)
                                 .userdata = c };
 
         if (p->path[0] != '/')
-                return error_set(reterr, -EINVAL, "the path of a check begins with '/', and '%s' does not", p->path);
+                return error_set(reterr, -EINVAL,
+                                 "the path of a check begins with '/', and '%s' does not", p->path);
         url = str_format("http://127.0.0.1:%u%s", (unsigned) p->port, p->path);
         host = p->host ? str_format("Host: %s", p->host) : NULL;
         if (!url || (p->host && !host))

@@ -1,5 +1,6 @@
 /*
- * tendril-net: the network, without power. Descriptor 3 is the channel to main; it lives until that closes.
+ * tendril-net: the network, without power. Descriptor 3 is the channel to main; it lives until that
+ * closes.
  */
 
 #include <signal.h>

@@ -1,5 +1,6 @@
 /*
- * tendrild: main. Reads top to bottom as the life of the process: arguments, loop, signals, agent, ready, loop, end.
+ * tendrild: main. Reads top to bottom as the life of the process: arguments, loop, signals, agent,
+ * ready, loop, end.
  */
 
 #include <errno.h>
@@ -24,7 +25,8 @@ static const char *arg_libexec;
 static const char usage[] =
         "usage: tendrild [--root DIR] [--libexec DIR]\n"
         "\n"
-        "The agent of a host: brings it to the version that its environment wants. Stays in the foreground.\n"
+        "The agent of a host: brings it to the version that its environment wants. Stays in the "
+        "foreground.\n"
         "\n"
         "  --root DIR     everything below DIR instead of / (configuration, state, socket)\n"
         "  --libexec DIR  look for the helper programs there first\n"
@@ -65,7 +67,8 @@ static int parse(int argc, char **argv) {
         return -1;
 }
 
-static int on_signal(sd_event_source *source _unused_, const struct signalfd_siginfo *info, void *userdata) {
+static int on_signal(sd_event_source *source _unused_, const struct signalfd_siginfo *info,
+                     void *userdata) {
         Agent *agent = userdata;
         _cleanup_(error_freep) Error *err = NULL;
         _cleanup_free_ char *text = NULL;

@@ -1,7 +1,8 @@
 #pragma once
 
 /*
- * Main: owns the loop's components and wires them: configuration, store, helpers, pipeline, control socket. It decides nothing itself.
+ * Main: owns the loop's components and wires them: configuration, store, helpers, pipeline, control
+ * socket. It decides nothing itself.
  *
  * Life: agent_new() → sd_event_loop() → agent_free(). The application goes on running.
  */
@@ -19,10 +20,12 @@ typedef struct AgentOptions {
         char *const *env;    /* of the process: TENDRIL_... overrides */
 } AgentOptions;
 
-/* Starts everything in the order of the layers; each failure has its words. -EALREADY: another agent runs with the same root. */
+/* Starts everything in the order of the layers; each failure has its words. -EALREADY: another
+ * agent runs with the same root. */
 int agent_new(sd_event *loop, const AgentOptions *options, Agent **ret, Error **reterr);
 
-/* Reads the configuration again and uses it, or refuses it whole. *ret_text: a sentence, the caller frees. */
+/* Reads the configuration again and uses it, or refuses it whole. *ret_text: a sentence, the caller
+ * frees. */
 int agent_reload(Agent *agent, char **ret_text, Error **reterr);
 
 /* Ends the loop as soon as the running stage may be left (at most 30 s). */

@@ -1,17 +1,18 @@
 #pragma once
 
 /*
- * What others rely on: exit codes, names in the environment of hooks, where things stand. A change here is a change for
- * everybody who wrote a hook, a unit or a script.
+ * What others rely on: exit codes, names in the environment of hooks, where things stand. A change
+ * here is a change for everybody who wrote a hook, a unit or a script.
  */
 
 /* Exit codes of `tendril` (documented in tendril(1)). */
 typedef enum ExitCode {
         EXIT_CODE_OK = 0,
-        EXIT_CODE_FAILED = 1,      /* it was tried and did not work; the sentence on stderr says why */
-        EXIT_CODE_USAGE = 2,       /* the command line is wrong; nothing was tried */
-        EXIT_CODE_REFUSED = 3,     /* not allowed: rights, signature, policy, a label that exists with other content */
-        EXIT_CODE_CONFLICT = 4,    /* somebody else changed it meanwhile; look and repeat */
+        EXIT_CODE_FAILED = 1,   /* it was tried and did not work; the sentence on stderr says why */
+        EXIT_CODE_USAGE = 2,    /* the command line is wrong; nothing was tried */
+        EXIT_CODE_REFUSED = 3,  /* not allowed: rights, signature, policy, a label that exists with
+                                   other content */
+        EXIT_CODE_CONFLICT = 4, /* somebody else changed it meanwhile; look and repeat */
         EXIT_CODE_UNREACHABLE = 5, /* no agent at the socket, or no store */
         EXIT_CODE_TIMEOUT = 6,     /* `wait`: the time ran out */
         EXIT_CODE_UNHEALTHY = 7,   /* `wait --healthy`, `health`: the host is not well */
@@ -43,15 +44,15 @@ typedef enum ExitCode {
 #define HOOK_MESSAGE_PREFIX "tendril: "
 
 /* Paths, below --root where one is given (design: host/paths.h). */
-#define PATH_CONFIG        "/etc/tendril/tendril.yaml"
-#define PATH_CONFIG_DIR    "/etc/tendril/tendril.d"
-#define PATH_HOST_HOOKS    "/etc/tendril/hooks"
-#define PATH_VENDOR_HOOKS  "/usr/lib/tendril/hooks"
-#define PATH_STATE         "/var/lib/tendril"
-#define PATH_APP           "/var/app"
-#define PATH_RUN           "/run/tendril"
-#define PATH_LOG           "/var/log/tendril"
-#define PATH_LIBEXEC       "/usr/libexec/tendril"
+#define PATH_CONFIG         "/etc/tendril/tendril.yaml"
+#define PATH_CONFIG_DIR     "/etc/tendril/tendril.d"
+#define PATH_HOST_HOOKS     "/etc/tendril/hooks"
+#define PATH_VENDOR_HOOKS   "/usr/lib/tendril/hooks"
+#define PATH_STATE          "/var/lib/tendril"
+#define PATH_APP            "/var/app"
+#define PATH_RUN            "/run/tendril"
+#define PATH_LOG            "/var/log/tendril"
+#define PATH_LIBEXEC        "/usr/libexec/tendril"
 #define NAME_CONTROL_SOCKET "control.sock"
 
 /* The group that may ask (not change); root may do both. */

@@ -1,11 +1,13 @@
 #pragma once
 
 /*
- * The helpers of the agent, and how the pipeline asks them: `tendril-bundle`, one run a task, and `tendril-net`, one process while it is
- * needed. The functions of DeployHelpers (deploy/deploy.h) made of helper processes and calls.
+ * The helpers of the agent, and how the pipeline asks them: `tendril-bundle`, one run a task, and
+ * `tendril-net`, one process while it is needed. The functions of DeployHelpers (deploy/deploy.h)
+ * made of helper processes and calls.
  *
- * A bundle task is done when its answer is there AND the helper has ended with all its children: what it made can then be changed by
- * nobody. A helper that dies before it answered makes the task fail with -ECONNRESET and the helper's last words.
+ * A bundle task is done when its answer is there AND the helper has ended with all its children:
+ * what it made can then be changed by nobody. A helper that dies before it answered makes the task
+ * fail with -ECONNRESET and the helper's last words.
  *
  * Life: helpers_new() → helpers_deploy() for the pipeline → helpers_free() after the pipeline.
  */
@@ -19,9 +21,11 @@
 typedef struct Helpers Helpers;
 
 /* *ret_tree_fd: the program tendril-tree, borrowed. libexec: folder to look in first, or NULL. */
-int helpers_new(sd_event *loop, const Config *config, const char *libexec, Helpers **ret, Error **reterr);
+int helpers_new(sd_event *loop, const Config *config, const char *libexec, Helpers **ret,
+                Error **reterr);
 
-/* Which keys count, and whether unsigned documents do; after a reload the new configuration. local: the store is file:. */
+/* Which keys count, and whether unsigned documents do; after a reload the new configuration. local:
+ * the store is file:. */
 void helpers_set_config(Helpers *helpers, const Config *config, bool local);
 
 DeployHelpers helpers_deploy(Helpers *helpers);

@@ -4,16 +4,19 @@
  * Every maximum, each with its reason. Nothing that comes from outside grows without one of these.
  */
 
-/* A packet between main and a helper: SOCK_SEQPACKET takes it in one piece with default buffers; larger bodies go by fd. */
+/* A packet between main and a helper: SOCK_SEQPACKET takes it in one piece with default buffers;
+ * larger bodies go by fd. */
 #define LIMIT_PACKET_BYTES (64 * 1024)
 
-/* Any document of the store (desired, version, head, lane, host): settings of the largest known environment are 40 kB. */
+/* Any document of the store (desired, version, head, lane, host): settings of the largest known
+ * environment are 40 kB. */
 #define LIMIT_DOCUMENT_BYTES (256 * 1024)
 
 /* A plan made of a bundle's Procfile, hooks, cron, .ebextensions. */
 #define LIMIT_PLAN_BYTES (1024 * 1024)
 
-/* state.json: the desired document, three versions with their properties, quarantine; and one record of a deploy with its hooks. */
+/* state.json: the desired document, three versions with their properties, quarantine; and one
+ * record of a deploy with its hooks. */
 #define LIMIT_STATE_BYTES  (1024 * 1024)
 #define LIMIT_RECORD_BYTES (512 * 1024)
 
@@ -35,10 +38,12 @@
 #define LIMIT_SETTINGS            2048
 #define LIMIT_SETTING_VALUE_BYTES (64 * 1024)
 
-/* Elastic Beanstalk's own maximum is 512 MB; twice that leaves room and still fits a small volume. */
+/* Elastic Beanstalk's own maximum is 512 MB; twice that leaves room and still fits a small volume.
+ */
 #define LIMIT_BUNDLE_BYTES (UINT64_C(1) << 30)
 
-/* What a bundle may hold: entries as in the largest node_modules seen times two; total and ratio stop zip bombs. */
+/* What a bundle may hold: entries as in the largest node_modules seen times two; total and ratio
+ * stop zip bombs. */
 #define LIMIT_ARCHIVE_ENTRIES     200000
 #define LIMIT_ARCHIVE_TOTAL_BYTES (UINT64_C(8) << 30)
 #define LIMIT_ARCHIVE_RATIO       200 /* counted once more than 64 MiB are out */
@@ -46,29 +51,30 @@
 #define LIMIT_ARCHIVE_DEPTH       64
 
 /* Procfile: lines, and processes of one application. */
-#define LIMIT_PROCFILE_BYTES   (64 * 1024)
-#define LIMIT_PROCESSES        32
-#define LIMIT_COMMAND_BYTES    8192
+#define LIMIT_PROCFILE_BYTES (64 * 1024)
+#define LIMIT_PROCESSES      32
+#define LIMIT_COMMAND_BYTES  8192
 
 /* Hooks of one phase (host's and version's together), and what is kept of the output of one. */
-#define LIMIT_HOOKS             256
-#define LIMIT_HOOK_TAIL_LINES   64
-#define LIMIT_LINE_BYTES        4096
-#define LIMIT_HOOK_RETRIES      10 /* exits with 75, "try again later", before it is a failure */
+#define LIMIT_HOOKS           256
+#define LIMIT_HOOK_TAIL_LINES 64
+#define LIMIT_LINE_BYTES      4096
+#define LIMIT_HOOK_RETRIES    10 /* exits with 75, "try again later", before it is a failure */
 
 /* Trusted keys in the configuration, signatures of one envelope. */
 #define LIMIT_KEYS       32
 #define LIMIT_SIGNATURES 16
 #define LIMIT_KEY_BYTES  4096
 
-/* Control socket: clients at once, bytes of one request and of one reply, how long a silent client is kept. */
-#define LIMIT_CLIENTS              64
-#define LIMIT_CLIENTS_PER_UID      32
-#define LIMIT_REQUEST_BYTES        (64 * 1024)
-#define LIMIT_REPLY_BYTES          (4 * 1024 * 1024)
-#define LIMIT_CLIENT_BUFFER_BYTES  (8 * 1024 * 1024)
-#define LIMIT_CLIENT_IDLE_USEC     (UINT64_C(600) * 1000000)
-#define LIMIT_CLIENT_STALL_USEC    (UINT64_C(10) * 1000000)
+/* Control socket: clients at once, bytes of one request and of one reply, how long a silent client
+ * is kept. */
+#define LIMIT_CLIENTS             64
+#define LIMIT_CLIENTS_PER_UID     32
+#define LIMIT_REQUEST_BYTES       (64 * 1024)
+#define LIMIT_REPLY_BYTES         (4 * 1024 * 1024)
+#define LIMIT_CLIENT_BUFFER_BYTES (8 * 1024 * 1024)
+#define LIMIT_CLIENT_IDLE_USEC    (UINT64_C(600) * 1000000)
+#define LIMIT_CLIENT_STALL_USEC   (UINT64_C(10) * 1000000)
 
 /* Kept on the host: records and logs of deploys, quarantined versions. */
 #define LIMIT_RECORDS          50
@@ -82,5 +88,5 @@
 #define LIMIT_CALLS 256
 
 /* One page of a list of the store, as S3's. */
-#define LIMIT_LIST_KEYS 1000
+#define LIMIT_LIST_KEYS      1000
 #define LIMIT_KEY_NAME_BYTES 1024

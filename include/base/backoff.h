@@ -1,8 +1,8 @@
 #pragma once
 
 /*
- * Growing waits after failures, and a limit on how often something may happen. Both are plain values that the caller
- * embeds, and pure: time and chance are given.
+ * Growing waits after failures, and a limit on how often something may happen. Both are plain
+ * values that the caller embeds, and pure: time and chance are given.
  */
 
 #include <stdbool.h>
@@ -16,10 +16,12 @@ typedef struct Backoff {
         unsigned n;       /* failures in a row */
 } Backoff;
 
-/* The next wait: base * 2^n capped at max, then spread over [0.5, 1.0] of that by random (any 32 bits). Counts the failure. */
+/* The next wait: base * 2^n capped at max, then spread over [0.5, 1.0] of that by random (any 32
+ * bits). Counts the failure. */
 usec_t backoff_next(Backoff *backoff, uint32_t random);
 
-/* 32 random bits from the kernel, for spreading waits and choosing lanes; 0 where there are none yet. */
+/* 32 random bits from the kernel, for spreading waits and choosing lanes; 0 where there are none
+ * yet. */
 uint32_t backoff_chance(void);
 
 /* After a success. */

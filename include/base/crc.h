@@ -1,7 +1,7 @@
 #pragma once
 
-/* CRC-32C (Castagnoli, RFC 3720 appendix B.4), for tendril's own state files: it finds torn and flipped bytes, and
- * proves nothing against a person. crc32c(0, "123456789", 9) is 0xe3069283. */
+/* CRC-32C (Castagnoli, RFC 3720 appendix B.4), for tendril's own state files: it finds torn and
+ * flipped bytes, and proves nothing against a person. crc32c(0, "123456789", 9) is 0xe3069283. */
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,11 +1,12 @@
 #pragma once
 
 /*
- * What libcrypto does for tendril: SHA-256, Ed25519, base64. The only file that knows libcrypto; linked by the helpers
- * only, never by main (ARCHITECTURE.md, programs).
+ * What libcrypto does for tendril: SHA-256, Ed25519, base64. The only file that knows libcrypto;
+ * linked by the helpers only, never by main (ARCHITECTURE.md, programs).
  *
- * Keys are PEM: private "-----BEGIN PRIVATE KEY-----" (PKCS #8) and public "-----BEGIN PUBLIC KEY-----"
- * (SubjectPublicKeyInfo), as `openssl genpkey -algorithm ED25519` and `openssl pkey -pubout` write them.
+ * Keys are PEM: private "-----BEGIN PRIVATE KEY-----" (PKCS #8) and public "-----BEGIN PUBLIC
+ * KEY-----" (SubjectPublicKeyInfo), as `openssl genpkey -algorithm ED25519` and `openssl pkey
+ * -pubout` write them.
  */
 
 #include <stdbool.h>
@@ -24,7 +25,8 @@ void digest_final_hex(Digest *digest, char ret[DIGEST_SHA256_HEX_SIZE]);
 Digest *digest_free(Digest *digest);
 DEFINE_CLEANUP(Digest, digest_free);
 
-/* SHA-256 of a whole file from offset 0 to its end; *ret_size is the number of bytes read. Negative errno. */
+/* SHA-256 of a whole file from offset 0 to its end; *ret_size is the number of bytes read. Negative
+ * errno. */
 int digest_fd(int fd, char ret[DIGEST_SHA256_HEX_SIZE], uint64_t *ret_size);
 void digest_bytes(const void *data, size_t size, char ret[DIGEST_SHA256_HEX_SIZE]);
 
@@ -32,12 +34,15 @@ void digest_bytes(const void *data, size_t size, char ret[DIGEST_SHA256_HEX_SIZE
 int digest_keygen(Buf *ret_private_pem, Buf *ret_public_pem, Error **reterr);
 
 /* The 64-byte signature of the message. -EINVAL: not an Ed25519 private key in PEM. */
-int digest_sign(const char *private_pem, const void *message, size_t size, uint8_t ret[64], Error **reterr);
+int digest_sign(const char *private_pem, const void *message, size_t size, uint8_t ret[64],
+                Error **reterr);
 
-/* 0: the signature is the key's; -EKEYREJECTED: it is not; -EINVAL: not an Ed25519 public key in PEM. */
-int digest_verify(const char *public_pem, const void *message, size_t size, const uint8_t *signature,
-                  size_t signature_size, Error **reterr);
+/* 0: the signature is the key's; -EKEYREJECTED: it is not; -EINVAL: not an Ed25519 public key in
+ * PEM. */
+int digest_verify(const char *public_pem, const void *message, size_t size,
+                  const uint8_t *signature, size_t signature_size, Error **reterr);
 
-/* RFC 4648 standard alphabet with padding, no line breaks. Decoding is strict: -EBADMSG for anything else. */
+/* RFC 4648 standard alphabet with padding, no line breaks. Decoding is strict: -EBADMSG for
+ * anything else. */
 int digest_base64_encode(const void *data, size_t size, Buf *ret);
 int digest_base64_decode(const char *text, size_t size, Buf *ret);

@@ -1,8 +1,9 @@
 #pragma once
 
 /*
- * What may be asked of `tendril-bundle`: one method a run, over the call channel (loop/call.h). It is the only program that
- * reads what publishers wrote. It has no network, a user of its own, and can write only below the folder that it is given.
+ * What may be asked of `tendril-bundle`: one method a run, over the call channel (loop/call.h). It
+ * is the only program that reads what publishers wrote. It has no network, a user of its own, and
+ * can write only below the folder that it is given.
  *
  * method      descriptors in          descriptors out   parameters → answer
  * verify      bundle                                    TaskVerify → TaskVerified
@@ -12,8 +13,8 @@
  * unpack      bundle, empty folder                      TaskUnpack → TaskUnpacked
  * plan        folder                  plan (JSON)       TaskPlan → {}
  *
- * Failures carry the helper's own sentence: -EBADMSG the input is not what it should be (hostile, torn, other digest),
- * -EKEYREJECTED no valid signature, -EFBIG over a limit, -ENOSPC, -ENOMEM.
+ * Failures carry the helper's own sentence: -EBADMSG the input is not what it should be (hostile,
+ * torn, other digest), -EKEYREJECTED no valid signature, -EFBIG over a limit, -ENOSPC, -ENOMEM.
  */
 
 #include "base/json.h"
@@ -24,7 +25,6 @@
 #define TASK_KEYGEN "keygen"
 #define TASK_UNPACK "unpack"
 #define TASK_PLAN   "plan"
-
 
 typedef struct TaskVerify {
         char *sha256;  /* expected, or NULL: only compute */
@@ -45,9 +45,10 @@ typedef struct TaskKey {
 } TaskKey;
 
 typedef struct TaskOpen {
-        char *type;            /* TASK_TYPE_... that the envelope must have */
-        char *purpose;         /* that the key must have */
-        char *now;             /* RFC 3339, by the store's clock where it has one: decides whether a key has ended */
+        char *type;    /* TASK_TYPE_... that the envelope must have */
+        char *purpose; /* that the key must have */
+        char *now;     /* RFC 3339, by the store's clock where it has one: decides whether a key has
+                          ended */
         JsonArray keys;        /* TaskKey */
         bool unsigned_allowed; /* only looked at where there are no keys: configured keys bind */
 } TaskOpen;
@@ -58,9 +59,9 @@ typedef struct TaskOpened {
 
 typedef struct TaskSign {
         char *type;
-        char *key_id;  /* NULL with private_pem NULL: an envelope without signatures */
+        char *key_id; /* NULL with private_pem NULL: an envelope without signatures */
         char *private_pem;
-        bool replace;  /* an envelope was given: drop its signatures instead of adding one */
+        bool replace; /* an envelope was given: drop its signatures instead of adding one */
 } TaskSign;
 
 typedef struct TaskKeys {
@@ -81,8 +82,10 @@ typedef struct TaskUnpacked {
 } TaskUnpacked;
 
 typedef struct TaskPlan {
-        char *default_command; /* for a jar: the command of web, or NULL: java -jar application.jar */
+        char *default_command; /* for a jar: the command of web, or NULL: java -jar application.jar
+                                */
 } TaskPlan;
 
-extern const JsonTable task_verify_table, task_verified_table, task_open_table, task_opened_table, task_sign_table,
-        task_keys_table, task_unpack_table, task_unpacked_table, task_plan_table, task_key_table;
+extern const JsonTable task_verify_table, task_verified_table, task_open_table, task_opened_table,
+        task_sign_table, task_keys_table, task_unpack_table, task_unpacked_table, task_plan_table,
+        task_key_table;

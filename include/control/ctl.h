@@ -1,13 +1,15 @@
 #pragma once
 
 /*
- * The verbs of `tendril` that speak of this host. Each is a function with its own argv and gives an exit code (agent/contract.h);
- * what it says goes to stdout, as sentences and tables for people or, with --json, one JSON object a line; what went wrong is one sentence
- * on stderr.
+ * The verbs of `tendril` that speak of this host. Each is a function with its own argv and gives an
+ * exit code (agent/contract.h); what it says goes to stdout, as sentences and tables for people or,
+ * with --json, one JSON object a line; what went wrong is one sentence on stderr.
  *
- * The rest of this header is what the verbs share: a Ctl is where the agent is and how to speak to the caller.
+ * The rest of this header is what the verbs share: a Ctl is where the agent is and how to speak to
+ * the caller.
  *
- *   1. ctl_init() resolves paths (TENDRIL_ROOT, TENDRIL_SOCKET) and looks whether there is a terminal; it does not connect
+ *   1. ctl_init() resolves paths (TENDRIL_ROOT, TENDRIL_SOCKET) and looks whether there is a
+ * terminal; it does not connect
  *   2. ctl_call(), any number of times; connects by itself
  *   3. ctl_done()
  */
@@ -39,7 +41,8 @@ typedef struct Ctl {
 int ctl_init(Ctl *ctl, const char *verb, bool json);
 void ctl_done(Ctl *ctl);
 
-/* A call of the agent. 0, or an exit code after telling why. timeout_usec 0: what any answer that is not waited for may take. */
+/* A call of the agent. 0, or an exit code after telling why. timeout_usec 0: what any answer that
+ * is not waited for may take. */
 int ctl_call(Ctl *ctl, const char *method, const JsonTable *ask_table, const void *ask,
              const JsonTable *reply_table, void *reply, usec_t timeout_usec);
 int ctl_connect(Ctl *ctl);
@@ -65,14 +68,17 @@ typedef enum CtlColor {
 /* The escape sequence, or "" where there is no colour. CTL_PLAIN ends the others. */
 const char *ctl_color(const Ctl *ctl, CtlColor color);
 
-/* A table with these heads; cells: row by row, NULL-terminated, a multiple of n_columns. Prints nothing where there are none. */
-void ctl_print_table(const Ctl *ctl, const char *const *heads, size_t n_columns, char *const *cells);
+/* A table with these heads; cells: row by row, NULL-terminated, a multiple of n_columns. Prints
+ * nothing where there are none. */
+void ctl_print_table(const Ctl *ctl, const char *const *heads, size_t n_columns,
+                     char *const *cells);
 
 /* Adds cells (NULL is "-"); the last argument is CTL_END. Returns as strv_add(). */
 #define CTL_END ((const char *) -1)
 int ctl_table_add(char ***cells, ...);
 
-/* Waits for the end of a deploy, with progress on a terminal, or its log as it grows (follow); tells the end. The exit code. */
+/* Waits for the end of a deploy, with progress on a terminal, or its log as it grows (follow);
+ * tells the end. The exit code. */
 int ctl_wait_deploy(Ctl *ctl, const char *deploy, usec_t timeout_usec, bool follow);
 
 /* The exit code of a ControlWait's result. */

@@ -1,12 +1,13 @@
 #pragma once
 
 /*
- * The words on the control socket: Varlink (varlink.org; NUL-terminated JSON objects over a stream socket), one interface, io.tendril.Agent.
- * One struct and one table for the parameters and for the reply of each method; the same tables describe what the server encodes and what
- * the client decodes, and the interface description that introspection gives is made from CONTROL_DESCRIPTION.
+ * The words on the control socket: Varlink (varlink.org; NUL-terminated JSON objects over a stream
+ * socket), one interface, io.tendril.Agent. One struct and one table for the parameters and for the
+ * reply of each method; the same tables describe what the server encodes and what the client
+ * decodes, and the interface description that introspection gives is made from CONTROL_DESCRIPTION.
  *
- * Reading is for root, main's own user and group `tendril`; what changes something is for root and main's own user. Readers of the group see no
- * output of hooks and no values of secrets.
+ * Reading is for root, main's own user and group `tendril`; what changes something is for root and
+ * main's own user. Readers of the group see no output of hooks and no values of secrets.
  */
 
 #include "agent/contract.h"
@@ -50,7 +51,7 @@ typedef struct ControlDeploy {
 
 /* Status, and each message of Monitor. */
 typedef struct ControlStatus {
-        char *agent;        /* version of tendrild */
+        char *agent; /* version of tendrild */
         char *host;
         char *environment;
         char *application;
@@ -58,24 +59,24 @@ typedef struct ControlStatus {
         ControlVersion current;
         ControlVersion previous;
         ControlDeploy deploy;
-        bool hold;          /* a bundle was deployed by hand: assignments wait for `deploy --resume` */
-        char *health;       /* "ok", "failing", "unknown", "nothing deployed" */
-        char *cause;        /* sentence, or NULL */
-        char *store;        /* url */
+        bool hold;    /* a bundle was deployed by hand: assignments wait for `deploy --resume` */
+        char *health; /* "ok", "failing", "unknown", "nothing deployed" */
+        char *cause;  /* sentence, or NULL */
+        char *store;  /* url */
         bool store_ok;
-        char *store_error;  /* sentence, or NULL */
+        char *store_error; /* sentence, or NULL */
         char *store_since;
-        char *waiting;      /* what the agent waits for, a sentence */
+        char *waiting;        /* what the agent waits for, a sentence */
         JsonArray processes;  /* ControlProcess */
         JsonArray quarantine; /* ControlQuarantine */
-        char **warnings;    /* confinement that is lost, unsigned: true, ... */
+        char **warnings;      /* confinement that is lost, unsigned: true, ... */
 } ControlStatus;
 
 typedef struct ControlHealth {
         bool healthy;
         char *health;
         char *cause;
-        uint64_t status;   /* HTTP, 0: no answer */
+        uint64_t status; /* HTTP, 0: no answer */
         uint64_t took_ms;
 } ControlHealth;
 
@@ -88,7 +89,8 @@ typedef struct ControlHistoryAsk {
 } ControlHistoryAsk;
 
 typedef struct ControlHistory {
-        JsonArray deploys; /* DeployRecord, newest first; hooks' tail empty for readers who may not see it */
+        JsonArray deploys; /* DeployRecord, newest first; hooks' tail empty for readers who may not
+                              see it */
 } ControlHistory;
 
 typedef struct ControlDeployAsk {
@@ -112,8 +114,8 @@ typedef struct ControlText {
 } ControlText;
 
 typedef struct ControlWaitAsk {
-        char *deploy;      /* id: until it has ended; or */
-        bool healthy;      /* until what is desired runs and is well */
+        char *deploy; /* id: until it has ended; or */
+        bool healthy; /* until what is desired runs and is well */
         usec_t timeout_usec;
 } ControlWaitAsk;
 
@@ -123,22 +125,24 @@ typedef struct ControlWait {
 } ControlWait;
 
 typedef struct ControlLogsAsk {
-        char *deploy;     /* id or NULL: the newest */
-        uint64_t offset;  /* bytes to skip, to go on where the last reply ended */
+        char *deploy;    /* id or NULL: the newest */
+        uint64_t offset; /* bytes to skip, to go on where the last reply ended */
 } ControlLogsAsk;
 
 typedef struct ControlLogs {
         char *deploy;
-        char *text;       /* at most 1 MiB a reply */
-        uint64_t offset;  /* behind the text */
-        bool more;        /* there is more now, or the deploy still runs */
+        char *text;      /* at most 1 MiB a reply */
+        uint64_t offset; /* behind the text */
+        bool more;       /* there is more now, or the deploy still runs */
 } ControlLogs;
 
-extern const JsonTable control_status_table, control_health_table, control_explain_table, control_history_ask_table,
-        control_history_table, control_deploy_ask_table, control_started_table, control_restart_ask_table,
-        control_text_table, control_wait_ask_table, control_wait_table, control_logs_ask_table, control_logs_table;
+extern const JsonTable control_status_table, control_health_table, control_explain_table,
+        control_history_ask_table, control_history_table, control_deploy_ask_table,
+        control_started_table, control_restart_ask_table, control_text_table,
+        control_wait_ask_table, control_wait_table, control_logs_ask_table, control_logs_table;
 
-/* Errors of the interface: io.tendril.Agent.Refused{text}, .Failed{text}, .NothingToDo{text}; the others are org.varlink.service's. */
+/* Errors of the interface: io.tendril.Agent.Refused{text}, .Failed{text}, .NothingToDo{text}; the
+ * others are org.varlink.service's. */
 #define CONTROL_ERROR_FAILED  CONTROL_INTERFACE ".Failed"
 #define CONTROL_ERROR_REFUSED CONTROL_INTERFACE ".Refused"
 #define CONTROL_ERROR_BUSY    CONTROL_INTERFACE ".Busy"

@@ -16,10 +16,12 @@ typedef enum DesiredDecision {
         DESIRED_NONE,        /* nothing was ever assigned */
 } DesiredDecision;
 
-/* head NULL: not known (the desired document alone counts, as target). *ret_ref is borrowed from the state. */
-DesiredDecision desired_decide(const State *state, const HeadDocument *head, const VersionRef **ret_ref);
+/* head NULL: not known (the desired document alone counts, as target). *ret_ref is borrowed from
+ * the state. */
+DesiredDecision desired_decide(const State *state, const HeadDocument *head,
+                               const VersionRef **ret_ref);
 
-/* Is a desired document acceptable here, after its signature? 0, or -EKEYREJECTED / -ESTALE with words: another store or environment, a lower
- * revision than the highest seen or configured. */
-int desired_accept(const State *state, const DesiredDocument *doc, const char *store_id, const char *environment,
-                   uint64_t min_revision, Error **reterr);
+/* Is a desired document acceptable here, after its signature? 0, or -EKEYREJECTED / -ESTALE with
+ * words: another store or environment, a lower revision than the highest seen or configured. */
+int desired_accept(const State *state, const DesiredDocument *doc, const char *store_id,
+                   const char *environment, uint64_t min_revision, Error **reterr);

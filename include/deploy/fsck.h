@@ -1,12 +1,13 @@
 #pragma once
 
 /*
- * The check of the state on disk, offline: is each invariant true that the agent relies on? Used by `tendril fsck` (main need not run;
- * with --repair it must not). Nothing is changed without repair.
+ * The check of the state on disk, offline: is each invariant true that the agent relies on? Used by
+ * `tendril fsck` (main need not run; with --repair it must not). Nothing is changed without repair.
  *
- * Checked: state.json and its predecessor (checksum, format, fields); the folder of each version that the state names (there, root's, 0700 above, app/ and
- * control/, plan readable); slot file and `current` name the version that the state serves; no folder or partial file that nobody names; records
- * readable; modes and owners of tendril's own folders; no left-over temporaries.
+ * Checked: state.json and its predecessor (checksum, format, fields); the folder of each version
+ * that the state names (there, root's, 0700 above, app/ and control/, plan readable); slot file and
+ * `current` name the version that the state serves; no folder or partial file that nobody names;
+ * records readable; modes and owners of tendril's own folders; no left-over temporaries.
  */
 
 #include <stdbool.h>
@@ -15,8 +16,8 @@
 #include "host/paths.h"
 
 typedef struct FsckFinding {
-        const char *what;  /* a sentence: what is wrong */
-        const char *mend;  /* what repair does about it, or NULL: a person must */
+        const char *what; /* a sentence: what is wrong */
+        const char *mend; /* what repair does about it, or NULL: a person must */
         bool mended;
 } FsckFinding;
 

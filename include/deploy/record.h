@@ -1,9 +1,10 @@
 #pragma once
 
 /*
- * What became of one deploy: a JSON file each in /var/lib/tendril/deploys/ID.json (at most LIMIT_RECORDS, oldest removed), and its log,
- * /var/log/tendril/deploys/ID.log (at most LIMIT_DEPLOY_LOG_BYTES). Records are written at each change of stage, so that one that was cut off by
- * a crash is there too, with the outcome "running".
+ * What became of one deploy: a JSON file each in /var/lib/tendril/deploys/ID.json (at most
+ * LIMIT_RECORDS, oldest removed), and its log, /var/log/tendril/deploys/ID.log (at most
+ * LIMIT_DEPLOY_LOG_BYTES). Records are written at each change of stage, so that one that was cut
+ * off by a crash is there too, with the outcome "running".
  */
 
 #include "base/error.h"
@@ -12,24 +13,27 @@
 #include "service/hook.h"
 
 typedef enum DeployKind {
-        DEPLOY_ASSIGNED, /* the environment wants it */
+        DEPLOY_ASSIGNED,       /* the environment wants it */
         DEPLOY_ROLLBACK_ASKED, /* `tendril rollback` */
-        DEPLOY_BUNDLE,   /* `tendril deploy --bundle` */
-        DEPLOY_SETTINGS, /* same version, other settings */
-        DEPLOY_RESTART,  /* `tendril restart`: the same version again, side by side */
+        DEPLOY_BUNDLE,         /* `tendril deploy --bundle` */
+        DEPLOY_SETTINGS,       /* same version, other settings */
+        DEPLOY_RESTART,        /* `tendril restart`: the same version again, side by side */
         _DEPLOY_KIND_MAX,
 } DeployKind;
-extern const char *const deploy_kind_names[]; /* "assigned", "rollback", "bundle", "settings", "restart" */
+extern const char
+        *const deploy_kind_names[]; /* "assigned", "rollback", "bundle", "settings", "restart" */
 
 typedef enum DeployOutcome {
         OUTCOME_RUNNING,
         OUTCOME_DONE,
         OUTCOME_FAILED,      /* before the switch: what ran went on running */
         OUTCOME_ROLLED_BACK, /* after it: what ran before runs again */
-        OUTCOME_RETRY,       /* a hook asked to try again later, or it was cut off before it changed anything */
+        OUTCOME_RETRY,       /* a hook asked to try again later, or it was cut off before it changed
+                                anything */
         _DEPLOY_OUTCOME_MAX,
 } DeployOutcome;
-extern const char *const deploy_outcome_names[]; /* "running", "done", "failed", "rolled-back", "retry" */
+extern const char
+        *const deploy_outcome_names[]; /* "running", "done", "failed", "rolled-back", "retry" */
 
 typedef struct StageRecord {
         char *name;
@@ -44,24 +48,24 @@ typedef struct EventRecord {
 typedef struct DeployRecord {
         uint64_t format;
         char *id;
-        int kind;            /* DeployKind */
+        int kind; /* DeployKind */
         char *application;
         char *label;
         char *sha256;
         uint64_t revision;
-        char *previous;      /* label that ran before, or NULL */
+        char *previous; /* label that ran before, or NULL */
         char *started;
-        char *ended;         /* NULL while it runs */
+        char *ended; /* NULL while it runs */
         uint64_t took_ms;
-        int outcome;         /* DeployOutcome */
-        char *stage;         /* the one that runs, or in which it failed */
-        char *error;         /* sentence, or NULL */
-        char *overlap;       /* "web", "all", "none" */
+        int outcome;   /* DeployOutcome */
+        char *stage;   /* the one that runs, or in which it failed */
+        char *error;   /* sentence, or NULL */
+        char *overlap; /* "web", "all", "none" */
         char *overlap_why;
-        uint64_t gap_ms;     /* how long nobody answered, where there was no overlap */
-        JsonArray stages;    /* StageRecord */
-        JsonArray hooks;     /* HookRecord */
-        JsonArray events;    /* EventRecord, at most 200 */
+        uint64_t gap_ms;  /* how long nobody answered, where there was no overlap */
+        JsonArray stages; /* StageRecord */
+        JsonArray hooks;  /* HookRecord */
+        JsonArray events; /* EventRecord, at most 200 */
 } DeployRecord;
 extern const JsonTable deploy_record_table;
 
@@ -77,6 +81,7 @@ int record_list(int dir_fd, char ***ret);
 /* Adds an event with the present time; beyond the maximum it is dropped. */
 void record_event(DeployRecord *record, usec_t realtime, const char *format, ...) _printf_(3, 4);
 
-/* The log of a deploy: opened (appending) and written a line at a time, cut at its maximum with a sentence. */
+/* The log of a deploy: opened (appending) and written a line at a time, cut at its maximum with a
+ * sentence. */
 int record_log_open(const char *log_dir, const char *id);
 void record_log_line(int fd, usec_t realtime, const char *source, const char *line);

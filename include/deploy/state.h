@@ -1,13 +1,14 @@
 #pragma once
 
 /*
- * What survives a restart, a crash and a power cut: /var/lib/tendril/state.json. Replaced atomically and durably, with a checksum; its predecessor stays
- * beside it as state.json.previous.
+ * What survives a restart, a crash and a power cut: /var/lib/tendril/state.json. Replaced
+ * atomically and durably, with a checksum; its predecessor stays beside it as state.json.previous.
  *
- *     {"checksum": "crc32c:xxxxxxxx", "state": {...}}     the checksum is over the state as compact JSON with sorted keys
+ *     {"checksum": "crc32c:xxxxxxxx", "state": {...}}     the checksum is over the state as compact
+ * JSON with sorted keys
  *
- * A damaged file is never acted on: the predecessor is taken, with words; where both are damaged the agent starts from what is provable
- * (nothing), keeps what runs running, and says so.
+ * A damaged file is never acted on: the predecessor is taken, with words; where both are damaged
+ * the agent starts from what is provable (nothing), keeps what runs running, and says so.
  *
  * Life: state_load() or state_new() → changes of members → state_save() after each → state_free().
  */
@@ -19,8 +20,9 @@
 #include "store/document.h"
 
 typedef enum StateAnswer {
-        STATE_NONE = 1,  /* there is no state: a fresh host */
-        STATE_PREVIOUS,  /* the file was damaged, its predecessor was taken; *reterr says what was wrong */
+        STATE_NONE = 1, /* there is no state: a fresh host */
+        STATE_PREVIOUS, /* the file was damaged, its predecessor was taken; *reterr says what was
+                           wrong */
 } StateAnswer;
 
 /* One version on this host. label NULL: none. */
@@ -28,14 +30,14 @@ typedef struct VersionState {
         char *application;
         char *label;
         char *sha256;
-        char *folder;     /* in versions/: digest's first 16 digits, '-', number; NULL: not made yet */
+        char *folder; /* in versions/: digest's first 16 digits, '-', number; NULL: not made yet */
         uint64_t revision;
-        char *slot;       /* "a", "b" or NULL: not started yet */
-        uint64_t port;    /* on which its proxied process listens; 0: none */
-        bool insists;     /* it listens where it wants, not where PORT says */
-        char *since;      /* RFC 3339: served since */
+        char *slot;         /* "a", "b" or NULL: not started yet */
+        uint64_t port;      /* on which its proxied process listens; 0: none */
+        bool insists;       /* it listens where it wants, not where PORT says */
+        char *since;        /* RFC 3339: served since */
         JsonMap properties; /* environment properties */
-        char *proxy;      /* folder of the proxy's includes (proxy/NAME), or NULL */
+        char *proxy;        /* folder of the proxy's includes (proxy/NAME), or NULL */
 } VersionState;
 
 typedef struct QuarantineState {
@@ -49,46 +51,49 @@ typedef struct QuarantineState {
 /* The attempt that is under way. id NULL: none. */
 typedef struct AttemptState {
         char *id;
-        uint64_t kind;      /* DeployKind (deploy/record.h) */
-        char *stage;        /* name of the stage that was begun */
+        uint64_t kind; /* DeployKind (deploy/record.h) */
+        char *stage;   /* name of the stage that was begun */
         VersionState target;
-        BundleRef bundle;   /* key NULL: a local file, at path */
+        BundleRef bundle; /* key NULL: a local file, at path */
         char *path;
-        char *behind;       /* hook behind which to go on after a reboot ("prebuild:version/10-x"), or NULL */
-        char *boot;         /* the boot in which that reboot was asked for: boot id and start of PID 1 */
-        uint64_t overlap;   /* Overlap, once decided */
-        bool decided;       /* it is */
-        bool turned;        /* `current` and the slot file are the target's, or are being turned to it */
-        bool answered;      /* the gate has answered yes: the target is the current version */
-        bool failed;        /* on the way back */
-        char *error;        /* why */
+        char *behind; /* hook behind which to go on after a reboot ("prebuild:version/10-x"), or
+                         NULL */
+        char *boot;   /* the boot in which that reboot was asked for: boot id and start of PID 1 */
+        uint64_t overlap; /* Overlap, once decided */
+        bool decided;     /* it is */
+        bool turned;   /* `current` and the slot file are the target's, or are being turned to it */
+        bool answered; /* the gate has answered yes: the target is the current version */
+        bool failed;   /* on the way back */
+        char *error;   /* why */
         uint64_t retries;
 } AttemptState;
 
 typedef struct State {
         uint64_t format;
         char *host;
-        uint64_t revision;      /* the highest that was seen and accepted */
+        uint64_t revision;       /* the highest that was seen and accepted */
         DesiredDocument desired; /* that one; revision 0: none */
         VersionState current;
         VersionState previous;
-        VersionState replaced;  /* by a restart of the same version: its processes until they have ended */
+        VersionState replaced; /* by a restart of the same version: its processes until they have
+                                  ended */
         AttemptState attempt;
-        JsonArray services;     /* ServiceRecord */
-        JsonArray quarantine;   /* QuarantineState, at most LIMIT_QUARANTINE, oldest dropped */
+        JsonArray services;   /* ServiceRecord */
+        JsonArray quarantine; /* QuarantineState, at most LIMIT_QUARANTINE, oldest dropped */
         bool hold;
-        bool fixed_port;        /* the proxy answers the application's usual port */
-        uint64_t counter;       /* for names of folders */
-        char *lane_nonce;       /* of the lane that this host holds, or NULL */
+        bool fixed_port;  /* the proxy answers the application's usual port */
+        uint64_t counter; /* for names of folders */
+        char *lane_nonce; /* of the lane that this host holds, or NULL */
         char *lane_generation;
-        uint64_t lane;          /* its number */
+        uint64_t lane; /* its number */
 } State;
 
 extern const JsonTable state_table, version_state_table;
 
 State *state_new(void); /* NULL: no memory */
 
-/* dir_fd: /var/lib/tendril. 0, StateAnswer (STATE_NONE gives an empty state); -EBADMSG: both are damaged; -EPROTONOSUPPORT: written by a newer build. */
+/* dir_fd: /var/lib/tendril. 0, StateAnswer (STATE_NONE gives an empty state); -EBADMSG: both are
+ * damaged; -EPROTONOSUPPORT: written by a newer build. */
 int state_load(int dir_fd, State **ret, Error **reterr);
 
 /* Durable when it returns. */
@@ -104,7 +109,9 @@ DEFINE_CLEANUP(State, state_free);
 void version_state_move(VersionState *to, VersionState *from);
 int version_state_copy(VersionState *to, const VersionState *from);
 
-/* Quarantine: is this digest, in this revision, not to be tried? NULL: it may. Adding one that is there replaces it. */
+/* Quarantine: is this digest, in this revision, not to be tried? NULL: it may. Adding one that is
+ * there replaces it. */
 const QuarantineState *quarantine_find(const State *state, uint64_t revision, const char *sha256);
-int quarantine_add(State *state, uint64_t revision, const char *label, const char *sha256, const char *why, usec_t realtime);
+int quarantine_add(State *state, uint64_t revision, const char *label, const char *sha256,
+                   const char *why, usec_t realtime);
 void quarantine_lift(State *state, uint64_t revision, const char *sha256);

@@ -1,12 +1,14 @@
 #pragma once
 
 /*
- * tendril.yaml: what this host is told by root. Made of the file, its drop-ins in name order (later ones replace single values; lists are replaced
- * whole), and the environment (TENDRIL_<PATH>, e.g. TENDRIL_STORE_URL for store.url), in this order of growing weight. Strict: an unknown
- * key, a wrong type or a value out of range is an error with file, line, key and what is allowed. A host without a file has an empty
- * configuration and waits to be told.
+ * tendril.yaml: what this host is told by root. Made of the file, its drop-ins in name order (later
+ * ones replace single values; lists are replaced whole), and the environment (TENDRIL_<PATH>, e.g.
+ * TENDRIL_STORE_URL for store.url), in this order of growing weight. Strict: an unknown key, a
+ * wrong type or a value out of range is an error with file, line, key and what is allowed. A host
+ * without a file has an empty configuration and waits to be told.
  *
- * A Config is read-only. Reload builds a new one beside the old and swaps the pointer, or refuses it whole.
+ * A Config is read-only. Reload builds a new one beside the old and swaps the pointer, or refuses
+ * it whole.
  */
 
 #include <stdbool.h>
@@ -18,7 +20,8 @@
 #include "host/paths.h"
 
 typedef enum Overlap {
-        OVERLAP_WEB,  /* the proxied process runs in both slots for a moment; all others stop before their successors start */
+        OVERLAP_WEB, /* the proxied process runs in both slots for a moment; all others stop before
+                        their successors start */
         OVERLAP_ALL,
         OVERLAP_NONE, /* stop, switch, start */
         _OVERLAP_MAX,
@@ -33,78 +36,79 @@ typedef enum ProxyKind {
 
 typedef struct ConfigKey {
         char *id;
-        int purpose;   /* 0 publish, 1 assign */
-        char *pem;     /* public key, or */
-        char *file;    /* its path */
-        char *ends;    /* RFC 3339 or NULL */
+        int purpose; /* 0 publish, 1 assign */
+        char *pem;   /* public key, or */
+        char *file;  /* its path */
+        char *ends;  /* RFC 3339 or NULL */
 } ConfigKey;
 
 typedef struct ConfigStore {
         char *url;
-        char *id;          /* of store.json; a desired document of another store is refused */
-        bool unsigned_ok;  /* written "unsigned" */
+        char *id;         /* of store.json; a desired document of another store is refused */
+        bool unsigned_ok; /* written "unsigned" */
 } ConfigStore;
 
 typedef struct ConfigApp {
-        char *user;             /* "webapp" */
-        uint64_t port;          /* the usual one: 5000 */
+        char *user;    /* "webapp" */
+        uint64_t port; /* the usual one: 5000 */
         uint64_t slot_port_a;
         uint64_t slot_port_b;
-        int overlap;            /* Overlap */
-        usec_t start_usec;      /* for a new version to listen and answer: 60 s */
-        usec_t stop_usec;       /* TERM → KILL: 20 s */
-        usec_t drain_usec;      /* for old requests to end: 30 s */
+        int overlap;       /* Overlap */
+        usec_t start_usec; /* for a new version to listen and answer: 60 s */
+        usec_t stop_usec;  /* TERM → KILL: 20 s */
+        usec_t drain_usec; /* for old requests to end: 30 s */
         uint64_t log_bytes;
-        JsonMap environment;    /* environment properties of this host; assigned ones win */
+        JsonMap environment; /* environment properties of this host; assigned ones win */
 } ConfigApp;
 
 typedef struct ConfigGate {
-        char *path;             /* "/" */
-        char *status;           /* "200-399": ranges and numbers, comma separated */
-        uint64_t consecutive;   /* 3 */
-        usec_t interval_usec;   /* 1 s */
-        usec_t check_usec;      /* of one check: 5 s */
-        usec_t timeout_usec;    /* of the gate: 300 s */
+        char *path;           /* "/" */
+        char *status;         /* "200-399": ranges and numbers, comma separated */
+        uint64_t consecutive; /* 3 */
+        usec_t interval_usec; /* 1 s */
+        usec_t check_usec;    /* of one check: 5 s */
+        usec_t timeout_usec;  /* of the gate: 300 s */
 } ConfigGate;
 
 typedef struct ConfigProxy {
-        int kind;               /* ProxyKind */
-        uint64_t port;          /* 80 */
-        char *program;          /* /usr/sbin/nginx */
-        char *user;             /* of its workers; NULL: www-data or nginx, whichever there is */
+        int kind;      /* ProxyKind */
+        uint64_t port; /* 80 */
+        char *program; /* /usr/sbin/nginx */
+        char *user;    /* of its workers; NULL: www-data or nginx, whichever there is */
         uint64_t max_body_bytes;
 } ConfigProxy;
 
 typedef struct ConfigHooks {
-        usec_t timeout_usec;    /* of each: 600 s */
-        usec_t kill_usec;       /* TERM → KILL: 10 s */
-        usec_t retry_usec;      /* before a deploy that asked for it is tried again: 60 s */
+        usec_t timeout_usec; /* of each: 600 s */
+        usec_t kill_usec;    /* TERM → KILL: 10 s */
+        usec_t retry_usec;   /* before a deploy that asked for it is tried again: 60 s */
 } ConfigHooks;
 
 typedef struct ConfigRetention {
-        uint64_t versions;      /* on disk, beside the running one: 3 */
-        uint64_t bytes;         /* of all of them; 0: no limit */
+        uint64_t versions; /* on disk, beside the running one: 3 */
+        uint64_t bytes;    /* of all of them; 0: no limit */
 } ConfigRetention;
 
 typedef struct Config {
-        char *environment;      /* NULL: not told yet */
-        char *host;             /* id; NULL: the host's name */
-        char *instance;         /* name of this agent among others on one machine: "main" */
+        char *environment; /* NULL: not told yet */
+        char *host;        /* id; NULL: the host's name */
+        char *instance;    /* name of this agent among others on one machine: "main" */
         ConfigStore store;
         JsonArray trusted_keys; /* ConfigKey */
         uint64_t min_revision;
-        usec_t poll_usec;       /* at least: 5 s */
+        usec_t poll_usec; /* at least: 5 s */
         ConfigApp app;
         ConfigGate gate;
         ConfigProxy proxy;
         ConfigHooks hooks;
         ConfigRetention retention;
-        JsonMap sources;        /* where each value came from, by path; for config_visit() */
+        JsonMap sources; /* where each value came from, by path; for config_visit() */
 } Config;
 
 extern const JsonTable config_table;
 
-/* env: the process's environment (TENDRIL_...), or NULL for none. -EBADMSG with file and line; others from the system. */
+/* env: the process's environment (TENDRIL_...), or NULL for none. -EBADMSG with file and line;
+ * others from the system. */
 int config_load(const Paths *paths, char *const *env, Config **ret, Error **reterr);
 
 /* The same from one text, without drop-ins and environment; name stands in the words. */
@@ -112,21 +116,25 @@ int config_parse(const char *text, size_t size, const char *name, Config **ret, 
 Config *config_free(Config *config);
 DEFINE_CLEANUP(Config, config_free);
 
-/* Calls for each value in the order of the table: its path ("gate.path"), the value as text (secrets as "***"), and where it came from ("default",
- * "/etc/tendril/tendril.yaml:12", "TENDRIL_GATE_PATH"). Returns what the callback returned if negative. */
+/* Calls for each value in the order of the table: its path ("gate.path"), the value as text
+ * (secrets as "***"), and where it came from ("default",
+ * "/etc/tendril/tendril.yaml:12", "TENDRIL_GATE_PATH"). Returns what the callback returned if
+ * negative. */
 typedef int (*ConfigVisit)(void *userdata, const char *path, const char *value, const char *source);
 int config_visit(const Config *config, ConfigVisit visit, void *userdata);
 
-/* Where the value at this path was written ("/etc/tendril/tendril.yaml:12"), "default" where it was not. Borrowed. */
+/* Where the value at this path was written ("/etc/tendril/tendril.yaml:12"), "default" where it was
+ * not. Borrowed. */
 const char *config_source(const Config *config, const char *path);
 
-/* True where the name of an environment property says that its value is not to be shown: it contains PASSWORD, SECRET, TOKEN, KEY
- * or CREDENTIAL, in any case. */
+/* True where the name of an environment property says that its value is not to be shown: it
+ * contains PASSWORD, SECRET, TOKEN, KEY or CREDENTIAL, in any case. */
 bool config_name_is_secret(const char *name);
 
 /* [A-Za-z_][A-Za-z0-9_]*: what a shell takes as the name of a variable. */
 bool config_name_is_valid(const char *name);
 
-/* True where status is in "200-399,404". config_status_valid() says whether such a text is well formed. */
+/* True where status is in "200-399,404". config_status_valid() says whether such a text is well
+ * formed. */
 bool config_status_matches(const char *ranges, unsigned status);
 bool config_status_valid(const char *ranges);

@@ -1,7 +1,8 @@
 #pragma once
 
 /*
- * Which host this is. For now: the configured id, else the host's name; must be a label. Later: the instance id from IMDS.
+ * Which host this is. For now: the configured id, else the host's name; must be a label. Later: the
+ * instance id from IMDS.
  */
 
 #include "base/error.h"

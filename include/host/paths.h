@@ -1,7 +1,8 @@
 #pragma once
 
 /*
- * Where everything stands, below one root folder ("/" on a real host). All are absolute and end without a slash.
+ * Where everything stands, below one root folder ("/" on a real host). All are absolute and end
+ * without a slash.
  */
 
 #include "base/error.h"

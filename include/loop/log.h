@@ -1,14 +1,17 @@
 #pragma once
 
 /*
- * One line a fact, to the journal with fields where it is there (sd_journal_sendv), else to stderr for people. A thing
- * is logged once, by the component that stops trying. base/ and cloud/ do not log; helpers answer instead.
+ * One line a fact, to the journal with fields where it is there (sd_journal_sendv), else to stderr
+ * for people. A thing is logged once, by the component that stops trying. base/ and cloud/ do not
+ * log; helpers answer instead.
  *
- * Nothing is kept between calls: whether the journal is there is asked each time, the level is TENDRIL_LOG_LEVEL
- * (debug, info, notice, warning, err; default info). "There" means that stderr leads to it ($JOURNAL_STREAM names
- * stderr's file, systemd.exec(5)): an agent that somebody started by hand speaks to that person.
+ * Nothing is kept between calls: whether the journal is there is asked each time, the level is
+ * TENDRIL_LOG_LEVEL (debug, info, notice, warning, err; default info). "There" means that stderr
+ * leads to it ($JOURNAL_STREAM names stderr's file, systemd.exec(5)): an agent that somebody
+ * started by hand speaks to that person.
  *
- * A message is one line of text: what a terminal could obey becomes '?', and it ends after LOG_MESSAGE_BYTES.
+ * A message is one line of text: what a terminal could obey becomes '?', and it ends after
+ * LOG_MESSAGE_BYTES.
  */
 
 #include <stdbool.h>
@@ -24,7 +27,8 @@ typedef struct LogFields {
         const char *stage;      /* STAGE */
         const char *version;    /* VERSION */
         const char *hook;       /* HOOK */
-        const char *message_id; /* MESSAGE_ID: 32 hexadecimal digits, with an entry in rpm/tendril.catalog */
+        const char *message_id; /* MESSAGE_ID: 32 hexadecimal digits, with an entry in
+                                   rpm/tendril.catalog */
 } LogFields;
 
 void log_fields(int priority, const LogFields *fields, const char *format, ...) _printf_(3, 4);

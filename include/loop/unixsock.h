@@ -3,10 +3,10 @@
 /*
  * Stream sockets with a name in the file system, and who is at the other end of one.
  *
- * The path may be of any length: it is reached through a descriptor of its folder, so that the 107 bytes of
- * sun_path bind nobody (its last part has room for 80). A socket appears under its name with its final owner and mode and already listening:
- * nobody ever meets a half-made one. What is there from a process that died is replaced; a socket that
- * somebody still answers is not.
+ * The path may be of any length: it is reached through a descriptor of its folder, so that the 107
+ * bytes of sun_path bind nobody (its last part has room for 80). A socket appears under its name
+ * with its final owner and mode and already listening: nobody ever meets a half-made one. What is
+ * there from a process that died is replaced; a socket that somebody still answers is not.
  *
  * Sources: unix(7), SO_PEERCRED and SO_PEERGROUPS in socket(7).
  */
@@ -23,14 +23,16 @@ typedef struct UnixPeer {
         gid_t gid; /* primary group */
 } UnixPeer;
 
-/* Makes a listening socket at path; its folder must exist. gid (gid_t) -1: the group of this process. *ret_fd is
- * the caller's, non-blocking. -EADDRINUSE: somebody listens there; -EEXIST: something there that is no socket. */
+/* Makes a listening socket at path; its folder must exist. gid (gid_t) -1: the group of this
+ * process. *ret_fd is the caller's, non-blocking. -EADDRINUSE: somebody listens there; -EEXIST:
+ * something there that is no socket. */
 int unixsock_listen(const char *path, mode_t mode, gid_t gid, int *ret_fd, Error **reterr);
 
 /* Removes the name of a socket that unixsock_listen() made. Not being there is fine. */
 int unixsock_remove(const char *path);
 
-/* The next client: a non-blocking descriptor, the caller's. -EAGAIN: none is waiting (clients that left again count as none). */
+/* The next client: a non-blocking descriptor, the caller's. -EAGAIN: none is waiting (clients that
+ * left again count as none). */
 int unixsock_accept(int listen_fd);
 
 /* Connects, waiting at most some seconds for a busy server. *ret_fd is the caller's, blocking.

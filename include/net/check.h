@@ -1,11 +1,13 @@
 #pragma once
 
 /*
- * What may be asked of `tendril-net` about the application: one HTTP request, its status and how long it took.
+ * What may be asked of `tendril-net` about the application: one HTTP request, its status and how
+ * long it took.
  *
- * method "check": NetCheck → NetChecked. An answer of any status is success (the caller decides what is good); no answer within
- * the time, a refused connection, a torn answer are failures with words (-ECONNREFUSED, -ETIMEDOUT, -EBADMSG). Only
- * loopback addresses are asked; redirects are not followed; the body is read to its end (bounded) and dropped.
+ * method "check": NetCheck → NetChecked. An answer of any status is success (the caller decides
+ * what is good); no answer within the time, a refused connection, a torn answer are failures with
+ * words (-ECONNREFUSED, -ETIMEDOUT, -EBADMSG). Only loopback addresses are asked; redirects are not
+ * followed; the body is read to its end (bounded) and dropped.
  */
 
 #include <systemd/sd-event.h>

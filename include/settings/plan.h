@@ -1,8 +1,9 @@
 #pragma once
 
 /*
- * The plan: what one version asks of a host, as bounded data. `tendril-bundle plan` makes it from the text that
- * publishers wrote; main reads only this. One JSON object, at most LIMIT_PLAN_BYTES, in plan.json of the version's folder, beside app/ and control/.
+ * The plan: what one version asks of a host, as bounded data. `tendril-bundle plan` makes it from
+ * the text that publishers wrote; main reads only this. One JSON object, at most LIMIT_PLAN_BYTES,
+ * in plan.json of the version's folder, beside app/ and control/.
  *
  * All paths are relative to the version's folder, in plain components (no "..", no leading slash).
  * Life: PLAN_TABLE decodes and frees it.
@@ -26,17 +27,18 @@ typedef struct PlanProcess {
 
 typedef struct Plan {
         uint64_t format;
-        int kind;               /* PlanKind */
-        JsonArray processes;    /* PlanProcess; the first is the proxied one, named "web" */
-        JsonArray build;        /* PlanProcess, from Buildfile; in the order of the file */
-        char **prebuild;        /* .platform/hooks/prebuild/..., lexicographic */
+        int kind;            /* PlanKind */
+        JsonArray processes; /* PlanProcess; the first is the proxied one, named "web" */
+        JsonArray build;     /* PlanProcess, from Buildfile; in the order of the file */
+        char **prebuild;     /* .platform/hooks/prebuild/..., lexicographic */
         char **predeploy;
         char **postdeploy;
-        char **proxy_http;      /* .platform/nginx/conf.d/X.conf: go into http{} */
-        char **proxy_server;    /* .platform/nginx/conf.d/elasticbeanstalk/X.conf: go into server{} */
-        char *proxy_main;       /* .platform/nginx/nginx.conf or NULL */
-        char **folders;         /* top-level folders and files of .ebextensions, cron.yaml, env.yaml that are there but not acted on */
-        char **warnings;        /* sentences for the operator */
+        char **proxy_http;   /* .platform/nginx/conf.d/X.conf: go into http{} */
+        char **proxy_server; /* .platform/nginx/conf.d/elasticbeanstalk/X.conf: go into server{} */
+        char *proxy_main;    /* .platform/nginx/nginx.conf or NULL */
+        char **folders;  /* top-level folders and files of .ebextensions, cron.yaml, env.yaml that
+                            are there but not acted on */
+        char **warnings; /* sentences for the operator */
 } Plan;
 
 extern const JsonTable plan_table;

@@ -1,22 +1,24 @@
 #pragma once
 
 /*
- * What an implementation of the store provides. Only the files of agent/store/ and the test suite's planted stores include this.
+ * What an implementation of the store provides. Only the files of agent/store/ and the test suite's
+ * planted stores include this.
  *
- * Each function starts one call and returns 0 or a negative errno (then done() will not come). It must end the call from the loop
- * by exactly one store_call_end(), also when it is being freed, unless cancel() was called for it.
+ * Each function starts one call and returns 0 or a negative errno (then done() will not come). It
+ * must end the call from the loop by exactly one store_call_end(), also when it is being freed,
+ * unless cancel() was called for it.
  */
 
 #include "store/store.h"
 
 typedef struct StoreRequest {
-        const char *key;          /* valid as long as the call */
-        const char *etag;         /* condition, or NULL */
+        const char *key;  /* valid as long as the call */
+        const char *etag; /* condition, or NULL */
         const char *start_after;
         StoreCondition condition;
-        const void *body;         /* put from memory; valid as long as the call */
+        const void *body; /* put from memory; valid as long as the call */
         size_t body_size;
-        int fd;                   /* put from a file, fetch; owned by the call, -EBADF otherwise */
+        int fd; /* put from a file, fetch; owned by the call, -EBADF otherwise */
         uint64_t offset;
         StoreProgress progress;
         void *userdata;

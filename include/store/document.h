@@ -1,13 +1,13 @@
 #pragma once
 
 /*
- * The documents of the store, one struct and one table each. Every document carries `format` (FORMAT_DOCUMENT; unknown
- * fields are ignored within a format, a newer format is refused with words: document_decode()), and, where it is written
- * conditionally, a `nonce`: fresh random for each attempt to write, so that a lost reply can be told from a lost race by
- * reading back.
+ * The documents of the store, one struct and one table each. Every document carries `format`
+ * (FORMAT_DOCUMENT; unknown fields are ignored within a format, a newer format is refused with
+ * words: document_decode()), and, where it is written conditionally, a `nonce`: fresh random for
+ * each attempt to write, so that a lost reply can be told from a lost race by reading back.
  *
- * VersionDocument and DesiredDocument are payloads of DSSE envelopes (bundle/task.h); the others choose only between what a
- * signed document names, and are plain JSON.
+ * VersionDocument and DesiredDocument are payloads of DSSE envelopes (bundle/task.h); the others
+ * choose only between what a signed document names, and are plain JSON.
  */
 
 #include "base/error.h"
@@ -20,7 +20,8 @@
 /* store.json: written once by `tendril init`. */
 typedef struct StoreDocument {
         uint64_t format;
-        char *id;      /* label; stands in every desired document and in the configuration of each host */
+        char *id; /* label; stands in every desired document and in the configuration of each host
+                   */
         char *created; /* RFC 3339 */
 } StoreDocument;
 
@@ -40,7 +41,7 @@ typedef struct VersionDocument {
 } VersionDocument;
 
 typedef struct VersionRef {
-        char *label;  /* NULL: none (base of a first assignment) */
+        char *label; /* NULL: none (base of a first assignment) */
         char *sha256;
 } VersionRef;
 
@@ -82,11 +83,11 @@ typedef struct HeadDocument {
         uint64_t format;
         uint64_t revision; /* of the desired document that it speaks of */
         char *nonce;
-        char *generation;  /* id; the folder of lanes and results */
-        int status;        /* HeadStatus */
-        int follow;        /* HeadFollow */
-        uint64_t lanes;    /* K, at least 1 */
-        uint64_t hosts;    /* N, as last counted; 0: unknown */
+        char *generation; /* id; the folder of lanes and results */
+        int status;       /* HeadStatus */
+        int follow;       /* HeadFollow */
+        uint64_t lanes;   /* K, at least 1 */
+        uint64_t hosts;   /* N, as last counted; 0: unknown */
 } HeadDocument;
 
 typedef enum LaneState {
@@ -101,10 +102,10 @@ typedef struct LaneDocument {
         uint64_t format;
         uint64_t revision;
         char *nonce;
-        uint64_t epoch;  /* grows with each holder */
-        int state;       /* LaneState */
-        char *holder;    /* host id */
-        char *step;      /* stage of the holder's deploy */
+        uint64_t epoch; /* grows with each holder */
+        int state;      /* LaneState */
+        char *holder;   /* host id */
+        char *step;     /* stage of the holder's deploy */
         uint64_t done, failed, lost;
 } LaneDocument;
 
@@ -115,9 +116,9 @@ typedef struct ResultDocument {
         char *nonce;
         char *host;
         char *sha256;
-        char *deploy;  /* id */
-        bool done;     /* false: failed */
-        char *error;   /* sentence, where it failed */
+        char *deploy; /* id */
+        bool done;    /* false: failed */
+        char *error;  /* sentence, where it failed */
 } ResultDocument;
 
 /* environments/<env>/hosts/<id>.json */
@@ -134,11 +135,14 @@ typedef struct HostDocument {
         char *changed; /* RFC 3339: since when it is so */
 } HostDocument;
 
-extern const JsonTable store_document_table, version_document_table, desired_document_table, head_document_table,
-        lane_document_table, result_document_table, host_document_table, setting_document_table;
+extern const JsonTable store_document_table, version_document_table, desired_document_table,
+        head_document_table, lane_document_table, result_document_table, host_document_table,
+        setting_document_table;
 
-/* Text → struct, with the format checked. name stands in the words. -EBADMSG; -EPROTONOSUPPORT: a newer format. */
-int document_decode(const char *name, const char *text, size_t size, const JsonTable *table, void *ret, Error **reterr);
+/* Text → struct, with the format checked. name stands in the words. -EBADMSG; -EPROTONOSUPPORT: a
+ * newer format. */
+int document_decode(const char *name, const char *text, size_t size, const JsonTable *table,
+                    void *ret, Error **reterr);
 
 /* A fresh nonce, 32 hexadecimal digits; the caller frees. NULL: no memory. */
 char *document_nonce(void);

@@ -76,8 +76,8 @@ static void test_decide_not(void **state _unused_) {
         assert_null(fresh->current.label);
 }
 
-static void refused(const State *s, const DesiredDocument *doc, const char *store, const char *env, uint64_t min,
-                    int code, const char *word) {
+static void refused(const State *s, const DesiredDocument *doc, const char *store, const char *env,
+                    uint64_t min, int code, const char *word) {
         _cleanup_(error_freep) Error *err = NULL;
 
         assert_int_equal(desired_accept(s, doc, store, env, min, &err), code);
@@ -102,7 +102,8 @@ static void test_accept(void **state _unused_) {
         refused(s, doc, "store1", "prod", 0, -EBADMSG, "target");
 }
 
-/* The shape of the pipeline: before the switch every failure lets the lease go, from it on it rolls back first. */
+/* The shape of the pipeline: before the switch every failure lets the lease go, from it on it rolls
+ * back first. */
 static void test_stages(void **state _unused_) {
         for (int i = DEPLOY_LEASE; i < DEPLOY_SWITCH; i++) {
                 assert_int_equal(deploy_next((DeployStage) i, false), DEPLOY_RELEASE);

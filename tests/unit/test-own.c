@@ -170,7 +170,7 @@ static char *const env[] = { (char *) (uintptr_t) "PATH=/usr/bin:/bin", (char *)
 
 static ServiceSpec spec_of(const char *name, const char *command) {
         return (ServiceSpec) { .slot = SLOT_A, .name = name, .command = command, .env = env,
-                               .uid = geteuid(), .gid = getegid(), .stop_usec = SEC(10) };
+                               .uid = geteuid(), .gid = getegid(), .stop_usec = MSEC(500) };
 }
 
 static void start(Fixture *f, const ServiceSpec *spec) {
@@ -332,8 +332,9 @@ static void test_ignores_term(void **state) {
 /* One child takes a moment to end well; the stop is over when all are gone. */
 static void test_stop_waits_for_children(void **state) {
         Fixture *f = *state;
-        ServiceSpec spec = spec_of("web", "(trap 'sleep 0.2; echo drained; exit' TERM; echo ready; sleep 1000 & wait) & trap 'exit 0' TERM; wait");
+        ServiceSpec spec = spec_of("web", "(trap 'sleep 0.1; echo drained; exit' TERM; echo ready; sleep 1000 & wait) & trap 'exit 0' TERM; wait");
 
+        spec.stop_usec = SEC(20);
         start(f, &spec);
         until_log(f, "web.log", "ready");
         assert_true(services_pids(f->services, SLOT_A, NULL, NULL, 0) >= 3);

@@ -35,7 +35,8 @@ static void empty(int fd, const char *suffix) {
         for (int i = 0; i < 200; i++) {
                 char name[64];
 
-                (void) snprintf(name, sizeof(name), "20260801T1200%02dZ-%08x%s", i % 60, (unsigned) i, suffix);
+                (void) snprintf(name, sizeof(name), "20260801T1200%02dZ-%08x%s", i % 60,
+                                (unsigned) i, suffix);
                 (void) unlinkat(fd, name, 0);
         }
 }

@@ -58,7 +58,8 @@ static State *example(uint64_t revision) {
         s->current.slot = strdup("b");
         s->current.port = 5102;
         assert_int_equal(json_map_set(&s->current.properties, 8, "GREETING", "hallo \"du\"\n"), 0);
-        assert_int_equal(quarantine_add(s, 3, "v40", DIGEST, "gate: never good", SEC(1700000000)), 0);
+        assert_int_equal(quarantine_add(s, 3, "v40", DIGEST, "gate: never good", SEC(1700000000)),
+                         0);
         return s;
 }
 
@@ -107,7 +108,8 @@ static void test_both_damaged(void **state) {
         _cleanup_(error_freep) Error *err = NULL;
 
         assert_int_equal(file_write_at(f->fd, "state.json", "x", 1, 0600, FILE_REPLACE), 0);
-        assert_int_equal(file_write_at(f->fd, "state.json.previous", "y", 1, 0600, FILE_REPLACE), 0);
+        assert_int_equal(file_write_at(f->fd, "state.json.previous", "y", 1, 0600, FILE_REPLACE),
+                         0);
         assert_int_equal(state_load(f->fd, &s, &err), -EBADMSG);
         assert_null(s);
 }
@@ -123,7 +125,8 @@ static void test_newer_format_is_not_guessed_at(void **state) {
         assert_non_null(strstr(error_text(err), "newer"));
 }
 
-/* Each byte of the file flipped in three ways, and the file cut at each length: an error, or a state that says the same. */
+/* Each byte of the file flipped in three ways, and the file cut at each length: an error, or a
+ * state that says the same. */
 static void test_every_byte(void **state) {
         Fixture *f = *state;
         _cleanup_(state_freep) State *a = example(5);
@@ -198,7 +201,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_predecessor_is_taken, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_both_damaged, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_newer_format_is_not_guessed_at, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_newer_format_is_not_guessed_at, setup,
+                                                teardown),
                 cmocka_unit_test_setup_teardown(test_every_byte, setup, teardown),
                 cmocka_unit_test(test_quarantine),
                 cmocka_unit_test(test_versions_move),
