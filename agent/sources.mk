@@ -51,14 +51,18 @@ SOURCES := \
         agent/settings/environment.c \
         agent/settings/overlap.c \
         agent/settings/plan.c \
+        agent/bundle/checksum.c \
         agent/bundle/confine.c \
         agent/bundle/entry.c \
         agent/bundle/envelope.c \
         agent/bundle/plan.c \
         agent/bundle/procfile.c \
+        agent/bundle/reader.c \
         agent/bundle/run.c \
         agent/bundle/task.c \
         agent/bundle/unpack.c \
+        agent/bundle/untar.c \
+        agent/bundle/unzip.c \
         agent/bundle/verify.c \
         agent/bundle/writer.c \
         agent/bundle/zip.c \

@@ -404,3 +404,24 @@ int file_memfd(const char *name, const void *data, size_t size) {
                 return -errno;
         return TAKE_FD(fd);
 }
+
+int file_list_at(int dir_fd, size_t max, char ***ret) {
+        _cleanup_(strv_freep) char **names = NULL;
+        int fd, r = 0;
+        DIR *dir;
+
+        fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        dir = fd < 0 ? NULL : fdopendir(fd);
+        if (!dir) {
+                r = -errno;
+                closep(&fd);
+                return r;
+        }
+        for (const struct dirent *e = readdir(dir); e && r >= 0; e = readdir(dir))
+                if (!str_equal(e->d_name, ".") && !str_equal(e->d_name, ".."))
+                        r = strv_add(&names, max, e->d_name);
+        (void) closedir(dir);
+        if (r >= 0)
+                *ret = TAKE_PTR(names);
+        return r;
+}

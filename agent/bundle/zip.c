@@ -153,6 +153,7 @@ static int read_central(const ZipDirectory *directory, uint64_t *at, uint64_t en
                 .bytes_out = u32(p + 24),
                 .name = (const char *) p + CENTRAL_BYTES,
                 .name_size = name_size,
+                .checksum = u32(p + 16),
                 .method = u16(p + 10),
                 .flags = u16(p + 8),
         };

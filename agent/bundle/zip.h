@@ -25,6 +25,7 @@ typedef struct ZipItem {
         uint64_t bytes_out; /* as the directory says */
         const char *name;   /* borrowed from the file's bytes, no NUL behind */
         size_t name_size;
+        uint32_t checksum; /* CRC-32 of what comes out */
         uint16_t method;
         uint16_t flags;
 } ZipItem;

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,6 +13,9 @@
 
 /* What the agent's loop may be away for. */
 #define ANSWER_USEC SEC(30)
+
+/* How often an agent that is not there yet is looked for. */
+#define CONNECT_AGAIN_MSEC 100
 
 #define CELLS_MAX 10000
 
@@ -105,6 +109,23 @@ int ctl_connect(Ctl *ctl) {
                 return 0;
         r = control_client_new(ctl->socket, &ctl->client, &err);
         return r < 0 ? ctl_fail(ctl->verb, r, err) : 0;
+}
+
+int ctl_connect_within(Ctl *ctl, usec_t *left_usec) {
+        usec_t now = clock_read(NULL, CLOCK_BOOTTIME), end = now + *left_usec;
+        int r = 0;
+
+        while (!ctl->client) {
+                _cleanup_(error_freep) Error *err = NULL;
+
+                r = control_client_new(ctl->socket, &ctl->client, &err);
+                now = clock_read(NULL, CLOCK_BOOTTIME);
+                if (r >= 0 || (r != -ENOENT && r != -ECONNREFUSED) || now >= end)
+                        return r < 0 ? ctl_fail(ctl->verb, r, err) : 0;
+                (void) poll(NULL, 0, CONNECT_AGAIN_MSEC);
+        }
+        *left_usec = end > now ? end - now : 1;
+        return 0;
 }
 
 int ctl_call(Ctl *ctl, const char *method, const JsonTable *ask_table, const void *ask,

@@ -382,6 +382,8 @@ int ctl_run_wait(int argc, char **argv) {
         if (timeout_usec == 0 || timeout_usec > SEC(24 * 3600))
                 return args_usage(argv[0], "--timeout: more than 0 and at most 24 hours");
         r = ctl_init(&ctl, argv[0], json);
+        if (r == 0)
+                r = ctl_connect_within(&ctl, &timeout_usec);
         if (r != 0)
                 return r;
         if (deploy && !json)

@@ -160,12 +160,15 @@ static int run_open(Session *s, TaskOpen *ask, const Buf *envelope, Buf *ret_pay
                 .answer = ret,
                 .body = ret_payload,
         };
+        int r;
 
         if (fd < 0)
                 return error_set(reterr, fd, "hand over the envelope: %s", strerror(-fd));
         session_now(now);
         ask->now = now;
-        return session_task(s, &task, reterr);
+        r = session_task(s, &task, reterr);
+        ask->now = NULL;
+        return r;
 }
 
 /* The names of a document's type and of the purpose that its key must have. */

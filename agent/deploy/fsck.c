@@ -1,6 +1,5 @@
 #include "deploy/fsck.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -14,6 +13,8 @@
 #include "deploy/record.h"
 #include "deploy/state.h"
 #include "settings/plan.h"
+
+#define FOLDERS_MAX 4096
 
 /* One run: what it looks at, and how many findings are left. */
 typedef struct Fsck {
@@ -39,25 +40,6 @@ static void find(Fsck *f, const char *mend, bool mended, const char *format, ...
         va_end(ap);
         f->tell(f->userdata, &finding);
         f->n_left += !mended;
-}
-
-static int list_names(int dir_fd, char ***ret) {
-        _cleanup_(strv_freep) char **names = NULL;
-        int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
-        DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-
-        if (!dir) {
-                r = -errno;
-                closep(&fd);
-                return r;
-        }
-        for (const struct dirent *e = readdir(dir); e && r >= 0; e = readdir(dir))
-                if (!str_equal(e->d_name, ".") && !str_equal(e->d_name, ".."))
-                        r = strv_add(&names, 4096, e->d_name);
-        (void) closedir(dir);
-        if (r >= 0)
-                *ret = TAKE_PTR(names);
-        return r;
 }
 
 /* ---- state.json ---- */
@@ -204,7 +186,7 @@ static void check_strays(Fsck *f) {
         _cleanup_(strv_freep) char **names = NULL, **parts = NULL;
 
         if (versions >= 0)
-                (void) list_names(versions, &names);
+                (void) file_list_at(versions, FOLDERS_MAX, &names);
         for (char **n = names; n && *n; n++) {
                 _cleanup_close_ int fd = file_open_dir_at(versions, *n);
 
@@ -216,7 +198,7 @@ static void check_strays(Fsck *f) {
                              "versions/%s was never finished", *n);
         }
         if (incoming >= 0)
-                (void) list_names(incoming, &parts);
+                (void) file_list_at(incoming, FOLDERS_MAX, &parts);
         for (char **n = parts; n && *n; n++) {
                 if (str_has_suffix(*n, ".part"))
                         continue; /* goes on where it was cut off, or is removed by the agent */
@@ -234,7 +216,7 @@ static void check_temporaries(Fsck *f) {
                 _cleanup_(strv_freep) char **names = NULL;
                 size_t n = 0;
 
-                if (fd < 0 || list_names(fd, &names) < 0)
+                if (fd < 0 || file_list_at(fd, FOLDERS_MAX, &names) < 0)
                         continue;
                 for (char **e = names; e && *e; e++)
                         n += str_has_prefix(*e, ".tmp-");

@@ -152,7 +152,7 @@ static const ServiceRecord *record_of(const State *s, const char *slot, const ch
         return NULL;
 }
 
-static bool is_alive(const ServiceRecord *record) {
+bool launch_is_alive(const ServiceRecord *record) {
         uint64_t start;
         char boot[37];
 
@@ -178,7 +178,7 @@ static int adopt(Pipeline *p, const VersionState *v, const char *name, bool only
                 bool adopted = false;
 
                 if ((name && !str_equal(name, processes[i].name)) ||
-                    (only_alive && !is_alive(record)))
+                    (only_alive && !launch_is_alive(record)))
                         continue;
                 x.spec.name = processes[i].name;
                 x.spec.command = processes[i].command;

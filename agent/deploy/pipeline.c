@@ -18,6 +18,23 @@
 
 /* ---- services ---- */
 
+/* While services are taken on after a restart, those whose turn has not come yet stay written down.
+ */
+static int keep_others(Pipeline *p, JsonArray *records) {
+        const ServiceRecord *old = p->state->services.items;
+
+        for (size_t i = 0; i < p->state->services.n; i++) {
+                ServiceRecord *kept;
+
+                if (services_find(p->services, slot_from_name(old[i].slot), old[i].name, NULL))
+                        continue;
+                kept = json_array_add(records, &service_record_table, 4 * LIMIT_PROCESSES);
+                if (!kept || json_table_copy(&service_record_table, &old[i], kept) < 0)
+                        return -ENOMEM;
+        }
+        return 0;
+}
+
 static int on_records(void *userdata) {
         Pipeline *p = userdata;
         _cleanup_(error_freep) Error *err = NULL;
@@ -25,9 +42,11 @@ static int on_records(void *userdata) {
         State with = { 0 };
         int r;
 
-        if (!p->services || p->adopting)
-                return 0; /* being taken on: written once, at the end */
+        if (!p->services)
+                return 0;
         r = services_records(p->services, &records);
+        if (r >= 0 && p->adopting)
+                r = keep_others(p, &records);
         with.services = r < 0 ? records : p->state->services;
         if (r >= 0)
                 p->state->services = records;
@@ -37,7 +56,9 @@ static int on_records(void *userdata) {
         if (r < 0)
                 log_error("write down which processes run: %s",
                           err ? error_text(err) : strerror(-r));
-        return r;
+        /* At the start an application that runs unrecorded is better than none: a full disk must
+         * not keep it down. */
+        return p->adopting ? 0 : r;
 }
 
 static void start_again(Pipeline *p, const ServiceStatus *status) {
@@ -133,25 +154,20 @@ static int load_state(Pipeline *p, Error **reterr) {
         if (r < 0)
                 return err ? error_take(reterr, &err)
                            : error_set(reterr, r, "load the state: %s", strerror(-r));
-        (void) error_free(err);
+        err = error_free(err);
         if (!str_equal(p->state->host, p->spec.host)) {
                 free(p->state->host);
                 p->state->host = strdup(p->spec.host);
                 if (!p->state->host)
                         return error_set(reterr, -ENOMEM, "load the state: out of memory");
         }
-        return pipeline_save(p, reterr);
+        if (pipeline_save(p, &err) < 0)
+                log_error("%s; going on with what is known", error_text(err));
+        (void) error_free(err);
+        return 0;
 }
 
 /* ---- start: what runs is taken on ---- */
-
-static bool is_alive(const ServiceRecord *record) {
-        uint64_t start;
-        char boot[37];
-
-        return process_boot_id(boot) == 0 && str_equal(boot, record->boot_id) &&
-               process_start_time((pid_t) record->pid, &start) == 0 && start == record->start_time;
-}
 
 static void tell(const char *what, int r, Error **err) {
         if (r < 0)
@@ -187,12 +203,25 @@ static void adopt_versions(Pipeline *p) {
                      &err);
 }
 
+/* What was cut off goes on, and the store is looked at: only when nothing of the start is under way
+ * any more. */
+static void begin_work(Pipeline *p) {
+        _cleanup_(error_freep) Error *err = NULL;
+
+        if (!p->state->attempt.id)
+                retention_run(p);
+        else if (deploy_resume(p, &err) < 0)
+                log_error("go on with deploy %s: %s", p->state->attempt.id, error_text(err));
+        watch_start(p);
+}
+
 static void on_mounted(void *userdata, int r, Error *err) {
         Pipeline *p = userdata;
 
         p->mounter = NULL;
         if (r < 0)
                 log_warning("put %s in place: %s", p->spec.paths->current, error_text(err));
+        begin_work(p);
 }
 
 /* `current` and the slot file are what the state says, whatever a crash or reboot left. */
@@ -220,7 +249,7 @@ static void end_strays(Pipeline *p, const JsonArray *records) {
         const ServiceRecord *r = records->items;
 
         for (size_t i = 0; i < records->n; i++) {
-                if (!is_alive(&r[i]) ||
+                if (!launch_is_alive(&r[i]) ||
                     services_find(p->services, slot_from_name(r[i].slot), r[i].name, NULL))
                         continue;
                 log_info("end %s (pid %llu), which belongs to nothing any more", r[i].name,
@@ -230,7 +259,7 @@ static void end_strays(Pipeline *p, const JsonArray *records) {
         }
 }
 
-static int take_on(Pipeline *p, Error **reterr) {
+static void take_on(Pipeline *p) {
         Error *err = NULL;
 
         p->adopting = true;
@@ -239,9 +268,7 @@ static int take_on(Pipeline *p, Error **reterr) {
         adopt_versions(p);
         end_strays(p, &p->state->services);
         p->adopting = false;
-        return on_records(p) < 0
-                       ? error_set(reterr, -EIO, "the state cannot be written: is the disk full?")
-                       : 0;
+        (void) on_records(p); /* it has said what is wrong */
 }
 
 int pipeline_new(const PipelineSpec *spec, Pipeline **ret, Error **reterr) {
@@ -270,17 +297,11 @@ int pipeline_new(const PipelineSpec *spec, Pipeline **ret, Error **reterr) {
                                      .on_event = on_service,
                                      .userdata = p };
         r = services_new(spec->loop, &services, &p->services, reterr);
-        if (r >= 0)
-                r = take_on(p, reterr);
         if (r < 0)
                 return r;
-        if (p->state->attempt.id) {
-                r = deploy_resume(p, reterr);
-                if (r < 0)
-                        return r;
-        } else
-                retention_run(p);
-        watch_start(p);
+        take_on(p);
+        if (!p->mounter)
+                begin_work(p);
         *ret = TAKE_PTR(p);
         return 0;
 }

@@ -1,6 +1,5 @@
 #include "deploy/record.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -68,30 +67,17 @@ static int id_compare(const void *a, const void *b) {
 /* Names in a folder that end so, without the ending. Ids begin with the time, so newest first is
  * their order turned round. */
 static int list_ids(int dir_fd, const char *suffix, char ***ret) {
-        _cleanup_(strv_freep) char **ids = NULL;
-        int fd, r = 0;
-        DIR *dir;
+        _cleanup_(strv_freep) char **names = NULL, **ids = NULL;
+        int r;
 
-        fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        dir = fd < 0 ? NULL : fdopendir(fd);
-        if (!dir) {
-                r = -errno;
-                if (fd >= 0)
-                        (void) close(fd);
-                return r;
-        }
-        for (const struct dirent *e = readdir(dir); e && r >= 0; e = readdir(dir)) {
-                char name[sizeof(e->d_name)];
-                size_t n = strlen(e->d_name);
-
-                if (e->d_name[0] == '.' || !str_has_suffix(e->d_name, suffix))
+        r = file_list_at(dir_fd, 8 * LIMIT_RECORDS, &names);
+        for (char **n = names; n && *n && r >= 0; n++) {
+                if (**n == '.' || !str_has_suffix(*n, suffix))
                         continue;
-                memcpy(name, e->d_name, n - strlen(suffix));
-                name[n - strlen(suffix)] = 0;
-                if (str_is_label(name))
-                        r = strv_add(&ids, 4 * LIMIT_RECORDS, name);
+                (*n)[strlen(*n) - strlen(suffix)] = 0;
+                if (str_is_label(*n))
+                        r = strv_add(&ids, 8 * LIMIT_RECORDS, *n);
         }
-        (void) closedir(dir);
         if (r < 0)
                 return r;
         if (ids)

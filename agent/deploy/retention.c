@@ -1,4 +1,3 @@
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -47,31 +46,12 @@ static int newest_first(const void *a, const void *b) {
         return x < y ? 1 : x > y ? -1 : 0;
 }
 
-static int list_names(int dir_fd, char ***ret) {
-        _cleanup_(strv_freep) char **names = NULL;
-        int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
-        DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-
-        if (!dir) {
-                r = -errno;
-                closep(&fd);
-                return r;
-        }
-        for (const struct dirent *e = readdir(dir); e && r >= 0; e = readdir(dir))
-                if (!str_equal(e->d_name, ".") && !str_equal(e->d_name, ".."))
-                        r = strv_add(&names, FOLDERS_MAX, e->d_name);
-        (void) closedir(dir);
-        if (r >= 0)
-                *ret = TAKE_PTR(names);
-        return r;
-}
-
 /* The first version folder that is one too many, or NULL. The caller frees. */
 static char *surplus_version(Pipeline *p) {
         _cleanup_(strv_freep) char **names = NULL;
         uint64_t kept = 0;
 
-        if (list_names(p->versions_fd, &names) < 0 || !names)
+        if (file_list_at(p->versions_fd, FOLDERS_MAX, &names) < 0 || !names)
                 return NULL;
         qsort(names, strv_count(names), sizeof(char *), newest_first);
         for (char **n = names; *n; n++) {
@@ -99,7 +79,7 @@ static void remove_bundles(Pipeline *p) {
                                s->attempt.target.sha256 };
         _cleanup_(strv_freep) char **bundles = NULL, **parts = NULL;
 
-        (void) list_names(p->bundles_fd, &bundles);
+        (void) file_list_at(p->bundles_fd, FOLDERS_MAX, &bundles);
         for (char **b = bundles; b && *b; b++) {
                 bool kept = false;
 
@@ -110,7 +90,7 @@ static void remove_bundles(Pipeline *p) {
         }
         if (s->attempt.id)
                 return;
-        (void) list_names(p->incoming_fd, &parts);
+        (void) file_list_at(p->incoming_fd, FOLDERS_MAX, &parts);
         for (char **n = parts; n && *n; n++) {
                 /* A download that was cut off is continued by the next attempt at the same digest.
                  */

@@ -232,6 +232,8 @@ const char *launch_web(const Plan *plan); /* name of the proxied process, or NUL
 int launch_adopt(Pipeline *p, const VersionState *v,
                  Error **reterr); /* what runs is taken on, the rest started */
 int launch_adopt_alive(Pipeline *p, const VersionState *v, Error **reterr); /* only what runs */
+bool launch_is_alive(
+        const ServiceRecord *record); /* the process that it names still runs; NULL: no */
 int launch_adopt_one(Pipeline *p, const VersionState *v, const char *name, Error **reterr);
 char **launch_env(const VersionState *v, const char *home, char *const *extra,
                   Error **reterr); /* whole environment; NULL: failed */

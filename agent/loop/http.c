@@ -13,7 +13,6 @@
 #include "base/str.h"
 
 #define CONNECT_DEFAULT_USEC SEC(5)
-#define STALL_DEFAULT_USEC   SEC(10)
 #define TOTAL_DEFAULT_USEC   SEC(60)
 #define TIMER_ACCURACY_USEC  MSEC(1)
 
@@ -37,7 +36,9 @@ struct HttpTransfer {
         int r; /* why we stopped it; 0: we did not */
         bool loopback_only;
         bool head_ended; /* the empty line behind the headers has come */
-        usec_t started_usec;
+        usec_t started_usec, stall_usec;
+        usec_t moved_usec; /* when the last byte went by */
+        curl_off_t n_moved;
         HttpDone on_done;
         void *userdata;
         char words[CURL_ERROR_SIZE];
@@ -112,6 +113,23 @@ static size_t on_header(char *data, size_t size, size_t n, void *userdata) {
         if (t->r == -E2BIG)
                 t->r = -EFBIG;
         return t->r < 0 ? CURL_WRITEFUNC_ERROR : size * n;
+}
+
+/* libcurl's own measure is a mean over five seconds, which tells late that nothing comes; but it
+ * makes libcurl look here once a second. */
+static int on_progress(void *userdata, _unused_ curl_off_t dl_total, curl_off_t dl,
+                       _unused_ curl_off_t ul_total, curl_off_t ul) {
+        usec_t now = clock_read(NULL, CLOCK_MONOTONIC);
+        HttpTransfer *t = userdata;
+
+        if (dl + ul != t->n_moved) {
+                t->n_moved = dl + ul;
+                t->moved_usec = now;
+        }
+        if (now - t->moved_usec < t->stall_usec)
+                return 0;
+        t->r = -ETIMEDOUT;
+        return 1;
 }
 
 static bool address_is_loopback(const struct curl_sockaddr *a) {
@@ -261,7 +279,6 @@ static CURLcode set_options(HttpTransfer *t, const HttpRequest *request) {
         SET(CURLOPT_PRIVATE, t);
         SET(CURLOPT_ERRORBUFFER, t->words);
         SET(CURLOPT_NOSIGNAL, 1L);
-        SET(CURLOPT_NOPROGRESS, 1L);
 
         SET(CURLOPT_URL, request->url);
         SET(CURLOPT_PATH_AS_IS, 1L);
@@ -277,8 +294,10 @@ static CURLcode set_options(HttpTransfer *t, const HttpRequest *request) {
         SET(CURLOPT_CONNECTTIMEOUT_MS, as_msec(request->connect_usec, CONNECT_DEFAULT_USEC));
         SET(CURLOPT_TIMEOUT_MS, as_msec(request->total_usec, TOTAL_DEFAULT_USEC));
         SET(CURLOPT_LOW_SPEED_LIMIT, 1L);
-        SET(CURLOPT_LOW_SPEED_TIME,
-            (as_msec(request->stall_usec, STALL_DEFAULT_USEC) + 999) / 1000);
+        SET(CURLOPT_LOW_SPEED_TIME, (as_msec(t->stall_usec, 0) + 999) / 1000);
+        SET(CURLOPT_NOPROGRESS, 0L);
+        SET(CURLOPT_XFERINFOFUNCTION, on_progress);
+        SET(CURLOPT_XFERINFODATA, t);
         SET(CURLOPT_TCP_KEEPALIVE, 1L);
         SET(CURLOPT_MAXAGE_CONN, KEPT_SECONDS);
 
@@ -320,9 +339,11 @@ static int transfer_new(HttpClient *client, const HttpRequest *request, HttpTran
                              .reply.body = BUF_INIT(request->max_bytes),
                              .loopback_only = request->loopback_only,
                              .started_usec = clock_read(NULL, CLOCK_MONOTONIC),
+                             .stall_usec = request->stall_usec ?: request->total_usec ?: TOTAL_DEFAULT_USEC,
                              .on_done = request->on_done,
                              .userdata = request->userdata };
 
+        t->moved_usec = t->started_usec;
         if (request->body) {
                 r = buf_append(&t->body, request->body, request->body_bytes);
                 if (r < 0)
@@ -417,16 +438,27 @@ static void transfer_fail(const HttpTransfer *t, int r, const char *words) {
         t->on_done(t->userdata, r, NULL, err);
 }
 
+/* Where it was stopped here. */
+static const char *stop_words(int r) {
+        switch (r) {
+        case -ETIMEDOUT:
+                return "nothing came for too long";
+        case -EFBIG:
+                return "the answer is larger than is allowed";
+        case -EPERM:
+                return "the address is not of this host, and only such are asked";
+        default:
+                return strerror(-r);
+        }
+}
+
 /* Why it failed; 0: it did not. */
 static int judge(HttpTransfer *t, CURLcode code, const char **ret_words) {
         long status = 0;
         int r;
 
         if (t->r < 0) {
-                *ret_words = t->r == -EFBIG   ? "the answer is larger than is allowed"
-                             : t->r == -EPERM ? "the address is not of this host, and only such "
-                                                "are asked"
-                                              : strerror(-t->r);
+                *ret_words = stop_words(t->r);
                 return t->r;
         }
         if (code != CURLE_OK) {

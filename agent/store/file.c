@@ -331,7 +331,7 @@ static void put_commit_step(FileCall *c) {
         StoreReply reply = { .age_usec = USEC_INFINITY };
         int r;
 
-        if (lock_or_retry(c, &lock_fd) < 0)
+        if (lock_or_retry(c, &lock_fd) != 0)
                 return;
         r = put_commit_locked(c);
         closep(&lock_fd);
@@ -438,7 +438,7 @@ static void delete_step(FileCall *c) {
         _cleanup_close_ int lock_fd = -EBADF, fd = -EBADF;
         int r;
 
-        if (lock_or_retry(c, &lock_fd) < 0)
+        if (lock_or_retry(c, &lock_fd) != 0)
                 return;
         r = folder_open(c->store->root_fd, q->key, &fd);
         if (r == 0)

@@ -155,8 +155,8 @@ static int hash_content(int fd, uint64_t size, uint32_t *ret_crc, uint64_t *ret_
 
 int folder_etag(int fd, char ret[FOLDER_ETAG_SIZE], uint64_t *ret_size) {
         struct stat st;
-        uint32_t crc;
-        uint64_t fnv, changed_nsec;
+        uint32_t crc = 0;
+        uint64_t fnv = 0, changed_nsec;
         int r;
 
         if (fstat(fd, &st) < 0)
@@ -269,30 +269,31 @@ static bool sweep_one(int dir_fd, const char *name) {
         return unlinkat(dir_fd, name, 0) == 0;
 }
 
-static int open_dir_stream(int dir_fd, DIR **ret) {
+/* NULL: as errno says. */
+static DIR *open_dir_stream(int dir_fd) {
         _cleanup_close_ int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *dir;
 
         if (fd < 0)
-                return -errno;
-        *ret = fdopendir(fd);
-        if (!*ret)
-                return -errno;
-        (void) TAKE_FD(fd);
-        return 0;
+                return NULL;
+        dir = fdopendir(fd);
+        if (dir)
+                (void) TAKE_FD(fd);
+        return dir;
 }
 
 int folder_sweep(int root_fd) {
         _cleanup_close_ int dir_fd = -EBADF;
         _cleanup_(closedirp) DIR *dir = NULL;
         const struct dirent *entry;
-        int r, n = 0;
+        int n = 0;
 
         dir_fd = open_folder(root_fd, TEMP_NAME, false);
         if (dir_fd < 0)
                 return dir_fd == -ENOENT ? 0 : dir_fd;
-        r = open_dir_stream(dir_fd, &dir);
-        if (r < 0)
-                return r;
+        dir = open_dir_stream(dir_fd);
+        if (!dir)
+                return -errno;
         for (entry = readdir(dir); entry; entry = readdir(dir))
                 if (entry->d_name[0] != '.' && sweep_one(dir_fd, entry->d_name))
                         n++;
@@ -326,7 +327,7 @@ static void remove_empty_parents(int root_fd, const char *key) {
         (void) snprintf(path, sizeof(path), "%s", key);
         for (char *slash = strrchr(path, '/'); slash; slash = strrchr(path, '/')) {
                 _cleanup_close_ int dir_fd = -EBADF;
-                const char *last;
+                const char *last = path;
 
                 *slash = '\0';
                 if (open_parent(root_fd, path, false, &dir_fd, &last) < 0 ||
@@ -337,7 +338,7 @@ static void remove_empty_parents(int root_fd, const char *key) {
 
 int folder_remove(int root_fd, const char *key) {
         _cleanup_close_ int dir_fd = -EBADF;
-        const char *last;
+        const char *last = key;
         int r;
 
         r = open_parent(root_fd, key, false, &dir_fd, &last);
@@ -453,9 +454,9 @@ static int name_list_read(int dir_fd, NameList *ret) {
         _cleanup_(closedirp) DIR *dir = NULL;
         int r;
 
-        r = open_dir_stream(dir_fd, &dir);
-        if (r < 0)
-                return r;
+        dir = open_dir_stream(dir_fd);
+        if (!dir)
+                return -errno;
         for (;;) {
                 const struct dirent *entry;
 

@@ -72,6 +72,7 @@ static Sequence *sequence_free(Sequence *sequence) {
         free(sequence);
         return NULL;
 }
+DEFINE_CLEANUP(Sequence, sequence_free);
 
 static void call_link(StoreCall *call) {
         call->next = call->store->calls;
@@ -82,10 +83,10 @@ static void call_link(StoreCall *call) {
 
 /* The call is no longer one of its store's: nothing reaches it any more but its holder. */
 static void call_unlink(StoreCall *call) {
+        if (call->store && call->store->calls == call)
+                call->store->calls = call->next;
         if (call->previous)
                 call->previous->next = call->next;
-        else if (call->store && call->store->calls == call)
-                call->store->calls = call->next;
         if (call->next)
                 call->next->previous = call->previous;
         call->next = call->previous = NULL;
@@ -371,19 +372,19 @@ int store_fetch(Store *store, const char *key, uint64_t offset, const char *if_m
 /* ---- calls made of calls ---- */
 
 static int sequence_new(Store *store, const CallSpec *spec, const char *nonce, StoreCall **ret) {
-        _cleanup_(call_freep) StoreCall *call = NULL;
+        _cleanup_(sequence_freep) Sequence *sequence = NULL;
         int r;
 
-        r = call_new(store, spec, &call);
+        sequence = calloc(1, sizeof(Sequence));
+        if (!sequence)
+                return -ENOMEM;
+        sequence->nonce = strdup(nonce);
+        if (!sequence->nonce)
+                return -ENOMEM;
+        r = call_new(store, spec, ret);
         if (r < 0)
                 return r;
-        call->sequence = calloc(1, sizeof(Sequence));
-        if (!call->sequence)
-                return -ENOMEM;
-        call->sequence->nonce = strdup(nonce);
-        if (!call->sequence->nonce)
-                return -ENOMEM;
-        *ret = TAKE_PTR(call);
+        (*ret)->sequence = TAKE_PTR(sequence);
         return 0;
 }
 

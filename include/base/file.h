@@ -53,6 +53,10 @@ int file_sweep_at(int dir_fd);
 
 bool file_exists_at(int dir_fd, const char *name);
 
+/* The names in a folder, in no order, without "." and ".."; at most max of them (-E2BIG). An empty
+ * folder is *ret NULL. The caller frees the list. */
+int file_list_at(int dir_fd, size_t max, char ***ret);
+
 /* A sealed-able memory file with this content, positioned at 0; the caller closes it. Negative
  * errno. */
 int file_memfd(const char *name, const void *data, size_t size);

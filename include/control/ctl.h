@@ -47,6 +47,10 @@ int ctl_call(Ctl *ctl, const char *method, const JsonTable *ask_table, const voi
              const JsonTable *reply_table, void *reply, usec_t timeout_usec);
 int ctl_connect(Ctl *ctl);
 
+/* The same, but an agent that is not there yet is waited for, at most *left_usec; what is left of
+ * that comes back. */
+int ctl_connect_within(Ctl *ctl, usec_t *left_usec);
+
 /* Tells the sentence; the exit code that belongs to the errno. err NULL: strerror. */
 int ctl_fail(const char *verb, int r, const Error *err);
 

@@ -15,10 +15,6 @@
  * UNREACHABLE where there is no store.
  */
 
-#include <stdbool.h>
-
-#include "base/error.h"
-
 #define STORECMD_ENV_STORE "TENDRIL_STORE"
 
 typedef struct StoreCommand {
@@ -36,6 +32,6 @@ int storecmd_assign(int argc, char **argv);
 int storecmd_versions(int argc, char **argv);
 int storecmd_sign(int argc, char **argv);
 
-/* "applications" and the like are one label each; "A/V" of --store-version are two. Copies into
- * ret, which the caller frees. -EINVAL: not of that form. */
+/* "APPLICATION/VERSION" of --store-version into its two labels, which the caller frees. -EINVAL:
+ * not of that form. */
 int storecmd_split_version(const char *text, char **ret_application, char **ret_label);

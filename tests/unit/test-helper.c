@@ -253,6 +253,7 @@ static void test_contained(void **state) {
         if (!helper_is_contained(e.helper)) {
                 print_message("neither cgroups nor pid namespaces here: skipped\n");
                 e.helper = helper_free(e.helper);
+                loop = sd_event_unref(loop);
                 skip();
         }
         ask(&e, "leave");

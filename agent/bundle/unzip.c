@@ -1,0 +1,354 @@
+#include <archive.h>
+#include <archive_entry.h>
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "agent/limits.h"
+#include "base/str.h"
+#include "checksum.h"
+#include "reader.h"
+
+#define JAR_NAME       "application.jar"
+#define MANIFEST_NAME  "META-INF/MANIFEST.MF"
+#define MANIFEST_BYTES 65536
+
+#define THREADS_MAX 8
+/* Fewer entries than this for each are not worth a thread. */
+#define THREAD_ENTRIES 32
+/* Pieces for each thread: fine enough to come out even, coarse enough that neighbours of one folder
+ * stay together. */
+#define THREAD_PIECES 16
+/* What making a file costs, in bytes that could be inflated and written instead. */
+#define FILE_COST_BYTES 16384
+
+static int zip_formats(Archive *archive) {
+        return archive_read_support_format_zip_seekable(archive);
+}
+
+/* For readers of which only the data is wanted: names and sizes were checked by another. */
+static int zip_formats_unchecked(Archive *archive) {
+        if (zip_formats(archive) != ARCHIVE_OK)
+                return ARCHIVE_FAILED;
+        return archive_read_set_format_option(archive, "zip", "ignorecrc32", "1");
+}
+
+/* Is the zip a program of its own, to be kept whole? */
+static int zip_is_jar(const Unpack *unpack, Error **reterr) {
+        _cleanup_(reader_freep) Archive *archive = NULL;
+        _cleanup_free_ char *text = NULL;
+        ArchiveEntry *entry;
+        la_ssize_t size;
+        int r;
+
+        if (!zip_directory_has(&unpack->directory, MANIFEST_NAME, false) ||
+            zip_directory_has(&unpack->directory, "Procfile", false) ||
+            zip_directory_has(&unpack->directory, "WEB-INF/", true))
+                return false;
+
+        r = reader_open(unpack, zip_formats, &archive, reterr);
+        if (r < 0)
+                return r;
+        text = calloc(1, MANIFEST_BYTES + 2);
+        if (!text)
+                return -ENOMEM;
+        text[0] = '\n';
+
+        while ((r = reader_next(archive, &entry, reterr)) > 0) {
+                if (!str_equal(reader_name(entry), MANIFEST_NAME))
+                        continue;
+                size = archive_read_data(archive, text + 1, MANIFEST_BYTES);
+                if (size < 0)
+                        return reader_fault(archive, MANIFEST_NAME, "its data is damaged", reterr);
+                return strcasestr(text, "\nMain-Class:") != NULL;
+        }
+        return r;
+}
+
+static int zip_keep_jar(const Unpack *unpack, TaskUnpacked *ret, Error **reterr) {
+        Entry jar = {
+                .path = (char[]){ JAR_NAME },
+                .size = unpack->size,
+                .mtime = { .tv_nsec = UTIME_OMIT },
+        };
+        _cleanup_(writer_done) Writer writer;
+        _cleanup_close_ int fd = -EBADF;
+        int r;
+
+        r = writer_check_space(unpack->dir_fd, "the jar", unpack->size, 1, reterr);
+        if (r < 0)
+                return r;
+        writer_init(&writer, unpack->dir_fd, &unpack->set);
+        r = writer_open_file(&writer, &jar, &fd, reterr);
+        if (r < 0)
+                return r;
+        r = writer_put(fd, &jar, unpack->data, unpack->size, 0, reterr);
+        if (r < 0)
+                return r;
+
+        *ret = (TaskUnpacked){ .entries = 1, .bytes = unpack->size, .format = strdup("jar") };
+        return ret->format ? 0 : -ENOMEM;
+}
+
+/* The first pass: all headers, nothing written. */
+static int zip_scan(Unpack *unpack, Error **reterr) {
+        _cleanup_(reader_freep) Archive *archive = NULL;
+        ArchiveEntry *entry;
+        size_t n = 0;
+        int r;
+
+        r = reader_open(unpack, zip_formats, &archive, reterr);
+        if (r < 0)
+                return r;
+        while ((r = reader_next(archive, &entry, reterr)) > 0) {
+                EntryClaim claim = reader_claim(entry);
+
+                if (n == unpack->directory.n_items)
+                        break;
+                r = entry_set_add(&unpack->set, &claim, &unpack->by_item[n++], reterr);
+                if (r < 0)
+                        return r;
+        }
+        if (r < 0)
+                return r;
+        if (r > 0 || n != unpack->directory.n_items)
+                return error_set(reterr, -EBADMSG,
+                                 "the zip archive is damaged or not honest: two readings of its "
+                                 "directory differ");
+        r = entry_check_ratio("the archive", unpack->set.bytes, unpack->size, reterr);
+        if (r < 0)
+                return r;
+        return entry_set_check_links(&unpack->set, reterr);
+}
+
+static int zip_check_space(const Unpack *unpack, Error **reterr) {
+        uint64_t bytes = 0;
+
+        /* Each file fills its last block, each folder has one. */
+        for (size_t i = 0; i < unpack->set.n_entries; i++)
+                bytes += (unpack->set.entries[i]->size | 4095) + 1;
+        return writer_check_space(unpack->dir_fd, "the archive", bytes, unpack->set.n_entries,
+                                  reterr);
+}
+
+static int zip_make_folders(const Unpack *unpack, Error **reterr) {
+        _cleanup_(writer_done) Writer writer;
+        int r;
+
+        writer_init(&writer, unpack->dir_fd, &unpack->set);
+        for (size_t i = 0; i < unpack->set.n_entries; i++) {
+                if (unpack->set.entries[i]->type != ENTRY_FOLDER)
+                        continue;
+                r = writer_make_folder(&writer, unpack->set.entries[i], reterr);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* Neighbours in the archive that one thread writes. */
+typedef struct Piece {
+        size_t begin, end;
+        uint64_t cost;
+} Piece;
+
+static uint64_t item_cost(const ZipItem *item) {
+        uint64_t inflate = item->method == 0 ? 0 : 2 * item->bytes_in;
+
+        return FILE_COST_BYTES + MIN(item->bytes_out, LIMIT_ARCHIVE_TOTAL_BYTES) + inflate;
+}
+
+static int compare_pieces(const void *a, const void *b) {
+        const Piece *x = a, *y = b;
+
+        return (x->cost < y->cost) - (x->cost > y->cost);
+}
+
+static size_t cut_pieces(const ZipDirectory *directory, Piece *pieces, size_t max) {
+        uint64_t total = 0, share;
+        size_t n = 0;
+
+        for (size_t i = 0; i < directory->n_items; i++)
+                total += item_cost(&directory->items[i]);
+        share = total / max + 1;
+
+        for (size_t i = 0; i < directory->n_items; i++) {
+                if (n == 0 || pieces[n - 1].cost + item_cost(&directory->items[i]) > share)
+                        pieces[n++] = (Piece){ .begin = i };
+                pieces[n - 1].cost += item_cost(&directory->items[i]);
+                pieces[n - 1].end = i + 1;
+        }
+        return n;
+}
+
+/* The dearest piece first, each to the thread that has least to do. */
+static int zip_share_out(Unpack *unpack, unsigned n_threads) {
+        uint64_t load[THREADS_MAX] = { 0 };
+        _cleanup_free_ Piece *pieces = NULL;
+        size_t n;
+
+        /* Two neighbours together cost more than a share, so at most two pieces come of each. */
+        pieces = calloc(2 * n_threads * THREAD_PIECES + 2, sizeof(*pieces));
+        if (!pieces)
+                return -ENOMEM;
+        n = cut_pieces(&unpack->directory, pieces, n_threads * THREAD_PIECES);
+        qsort(pieces, n, sizeof(*pieces), compare_pieces);
+
+        for (size_t i = 0; i < n; i++) {
+                unsigned least = 0;
+
+                for (unsigned t = 1; t < n_threads; t++)
+                        if (load[t] < load[least])
+                                least = t;
+                load[least] += pieces[i].cost;
+                memset(unpack->owners + pieces[i].begin, (int) least,
+                       pieces[i].end - pieces[i].begin);
+        }
+        return 0;
+}
+
+typedef struct Worker {
+        const Unpack *unpack;
+        unsigned number;
+        size_t last; /* behind its last item */
+        atomic_bool *stop;
+        pthread_t thread;
+        int r;
+        Error *error;
+} Worker;
+
+static int worker_extract(Worker *worker, Archive *archive, Writer *writer) {
+        const Unpack *unpack = worker->unpack;
+        ArchiveEntry *header;
+        int r;
+
+        for (size_t i = 0; i < worker->last && !atomic_load(worker->stop); i++) {
+                const Entry *entry = unpack->by_item[i];
+
+                r = reader_next(archive, &header, &worker->error);
+                if (r < 0)
+                        return r;
+                if (r == 0)
+                        return error_set(&worker->error, -EBADMSG,
+                                         "the archive changed while it was read");
+                if (unpack->owners[i] != worker->number || !entry || entry->type != ENTRY_FILE)
+                        continue;
+                r = unpack_file(unpack, archive, writer, entry, &unpack->directory.items[i],
+                                &worker->error);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static void *worker_run(void *userdata) {
+        Worker *worker = userdata;
+        _cleanup_(reader_freep) Archive *archive = NULL;
+        _cleanup_(writer_done) Writer writer;
+
+        writer_init(&writer, worker->unpack->dir_fd, &worker->unpack->set);
+        worker->r = reader_open(worker->unpack,
+                                worker->unpack->own_checksums ? zip_formats_unchecked : zip_formats,
+                                &archive, &worker->error);
+        if (worker->r >= 0)
+                worker->r = worker_extract(worker, archive, &writer);
+        if (worker->r < 0)
+                atomic_store(worker->stop, true);
+        return NULL;
+}
+
+static unsigned count_threads(const Unpack *unpack) {
+        uint64_t n = unpack->how->threads;
+        cpu_set_t cpus;
+
+        if (n == 0 && sched_getaffinity(0, sizeof(cpus), &cpus) == 0)
+                n = (uint64_t) CPU_COUNT(&cpus);
+        n = MIN(n, unpack->directory.n_items / THREAD_ENTRIES);
+        return (unsigned) MAX(UINT64_C(1), MIN(n, (uint64_t) THREADS_MAX));
+}
+
+/* The second pass. The calling thread is the first worker. */
+static int zip_extract(Unpack *unpack, Error **reterr) {
+        atomic_bool stop = false;
+        unsigned n = count_threads(unpack), n_started = 1;
+        Worker workers[THREADS_MAX] = { 0 };
+        int r;
+
+        unpack->own_checksums = checksum_is_available();
+        r = zip_share_out(unpack, n);
+        if (r < 0)
+                return r;
+        for (unsigned t = 0; t < n; t++) {
+                workers[t] = (Worker){ .unpack = unpack, .number = t, .stop = &stop };
+                for (size_t i = 0; i < unpack->directory.n_items; i++)
+                        if (unpack->owners[i] == t)
+                                workers[t].last = i + 1;
+        }
+
+        for (; n_started < n; n_started++) {
+                r = pthread_create(&workers[n_started].thread, NULL, worker_run,
+                                   &workers[n_started]);
+                if (r != 0)
+                        break;
+        }
+        if (r != 0) {
+                atomic_store(&stop, true);
+                r = error_set(reterr, -r, "start a thread: %s", strerror(r));
+        } else
+                (void) worker_run(&workers[0]);
+
+        for (unsigned t = 1; t < n_started; t++)
+                (void) pthread_join(workers[t].thread, NULL);
+        for (unsigned t = 0; t < n_started; t++) {
+                if (r == 0 && workers[t].r < 0) {
+                        r = workers[t].r;
+                        if (workers[t].error)
+                                r = error_take(reterr, &workers[t].error);
+                }
+                error_free(workers[t].error);
+        }
+        return r;
+}
+
+int unpack_zip(Unpack *unpack, TaskUnpacked *ret, Error **reterr) {
+        int r;
+
+        r = zip_directory_read(unpack->data, unpack->size, unpack->set.max_entries,
+                               &unpack->directory, reterr);
+        if (r < 0)
+                return r;
+        if (unpack->directory.n_items == 0)
+                return error_set(reterr, -EBADMSG, "the zip archive has no entries");
+        r = zip_is_jar(unpack, reterr);
+        if (r != 0)
+                return r < 0 ? r : zip_keep_jar(unpack, ret, reterr);
+
+        unpack->by_item = calloc(unpack->directory.n_items, sizeof(*unpack->by_item));
+        unpack->owners = calloc(unpack->directory.n_items, sizeof(*unpack->owners));
+        if (!unpack->by_item || !unpack->owners)
+                return -ENOMEM;
+        r = zip_scan(unpack, reterr);
+        if (r < 0)
+                return r;
+        r = zip_check_space(unpack, reterr);
+        if (r < 0)
+                return r;
+        r = zip_make_folders(unpack, reterr);
+        if (r < 0)
+                return r;
+        r = zip_extract(unpack, reterr);
+        if (r < 0)
+                return r;
+        r = unpack_finish(unpack, reterr);
+        if (r < 0)
+                return r;
+
+        *ret = (TaskUnpacked){
+                .entries = unpack->directory.n_items,
+                .bytes = unpack->set.bytes,
+                .format = strdup("zip"),
+        };
+        return ret->format ? 0 : -ENOMEM;
+}
