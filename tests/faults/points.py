@@ -21,7 +21,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "system"))
 
 from host import BUILD, Host, server_text  # noqa: E402
 
-FAST = {"poll": 0.1, "interval": 0.02, "consecutive": 1, "drain_timeout": 1, "start_timeout": 5, "gate_timeout": 1, "stop_timeout": 2}
+FAST = {"poll": 0.1, "interval": 0.02, "consecutive": 1, "drain_timeout": 1, "start_timeout": 5, "gate_timeout": 2, "check_timeout": 1, "stop_timeout": 2}
 WHOLE = 'if open("which").read() != VERSION: return self.answer(500, "version %s reads another one\'s file" % VERSION)'
 
 
@@ -226,7 +226,7 @@ class Rollback(Deploy):
     """A version that answers well once and then never: it fails its gate, and the agent goes back by itself."""
 
     name = "rollback by itself"
-    settings = {"path": "/health", "gate_timeout": 0.2, "start_timeout": 1}
+    settings = {"path": "/health", "gate_timeout": 0.2, "check_timeout": 0.2, "start_timeout": 1}
     ILL = 'n[0] += self.path == "/health"\n        if self.path == "/health" and n[0] > 1: return self.answer(500, "ill")'
 
     def prepare(self, host):
