@@ -56,11 +56,8 @@ static SettingDocument *find(const JsonArray *array, const char *ns, const char 
 }
 
 static int put(JsonArray *array, const char *ns, const char *option, const char *value) {
-        _cleanup_free_ char *copy = strdup(value);
         SettingDocument *s = find(array, ns, option);
 
-        if (!copy)
-                return -ENOMEM;
         if (!s) {
                 if (array->n >= LIMIT_SETTINGS)
                         return -E2BIG;
@@ -69,12 +66,10 @@ static int put(JsonArray *array, const char *ns, const char *option, const char 
                         return -ENOMEM;
                 s->ns = strdup(ns);
                 s->option = strdup(option);
-                if (!s->ns || !s->option)
-                        return -ENOMEM;
         }
         free(s->value);
-        s->value = TAKE_PTR(copy);
-        return 0;
+        s->value = strdup(value);
+        return s->ns && s->option && s->value ? 0 : -ENOMEM;
 }
 
 static int set_one(JsonArray *array, const char *text, Error **reterr) {

@@ -302,6 +302,7 @@ static int copy_reply(Wait *w, const StoreReply *reply) {
         if (w->document && reply->body)
                 r = buf_append(&w->document->body, reply->body, reply->body_size);
         if (r == 0 && w->etag && reply->etag) {
+                free(*w->etag);
                 *w->etag = strdup(reply->etag);
                 r = *w->etag ? 0 : -ENOMEM;
         }

@@ -107,8 +107,12 @@ static void end_call_failed(Call *call, int r, const char *words) {
 /* The other side is gone, or not to be trusted: what it did of the calls under way is unknown. */
 static void peer_lost(CallPeer *p, int r, const char *words) {
         peer_close(p);
-        while (!p->freed && p->calls)
-                end_call_failed(take_call(p, (uint64_t) p->calls->id), r, words);
+        while (!p->freed && p->calls) {
+                Call *call = p->calls;
+
+                (void) take_call(p, (uint64_t) call->id);
+                end_call_failed(call, r, words);
+        }
         if (!p->freed && p->on_closed)
                 p->on_closed(p->userdata);
 }
@@ -129,7 +133,8 @@ static void flush(CallPeer *p) {
                 if (r == -EAGAIN)
                         return;
                 if (r < 0 && r != -EPIPE && r != -ECONNRESET) {
-                        end_call_failed(take_call(p, (uint64_t) call->id), r, strerror(-r));
+                        (void) take_call(p, (uint64_t) call->id);
+                        end_call_failed(call, r, strerror(-r));
                         /* Its callback may have cancelled others. */
                         next = p->freed ? NULL : p->calls;
                         continue;
@@ -151,7 +156,8 @@ static int on_timeout(_unused_ sd_event_source *s, _unused_ usec_t now, void *us
         p->n_busy++;
         time_format_span(call->timeout_usec, span);
         (void) snprintf(words, sizeof(words), "no answer within %s", span);
-        end_call_failed(take_call(p, (uint64_t) call->id), -ETIMEDOUT, words);
+        (void) take_call(p, (uint64_t) call->id);
+        end_call_failed(call, -ETIMEDOUT, words);
         peer_leave(p);
         return 0;
 }

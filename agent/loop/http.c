@@ -77,8 +77,7 @@ static void transfer_unlink(HttpTransfer *t) {
 
         while (*at && *at != t)
                 at = &(*at)->next;
-        if (!*at)
-                return;
+        assert(*at == t);
         *at = t->next;
         (void) curl_multi_remove_handle(t->client->multi, t->easy);
 }
@@ -538,6 +537,7 @@ static void drain(HttpClient *client) {
                 code = message->data.result;
                 t = NULL;
                 (void) curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &t);
+                assert(t);
                 transfer_unlink(t);
                 transfer_end(t, code);
         }

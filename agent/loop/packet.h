@@ -13,10 +13,10 @@
 
 typedef struct Packet {
         uint64_t id;
-        char *method;     /* a request's; NULL: an answer */
+        char *method; /* a request's; NULL: an answer */
         Json *parameters;
         Json *answer;
-        Json *error;      /* PacketError */
+        Json *error; /* PacketError */
         int fds[CALL_MAX_FDS];
         size_t n_fds;
 } Packet;
@@ -27,13 +27,16 @@ typedef struct PacketError {
 } PacketError;
 extern const JsonTable packet_error_table;
 
-/* Appends {"id": id, KEY: object, ...}: method NULL for answers. table NULL: {}. -E2BIG: does not fit. */
-int packet_write(uint64_t id, const char *method, const char *key, const JsonTable *table, const void *object, Buf *ret);
+/* Appends {"id": id, KEY: object, ...}: method NULL for answers. table NULL: {}. -E2BIG: does not
+ * fit. */
+int packet_write(uint64_t id, const char *method, const char *key, const JsonTable *table,
+                 const void *object, Buf *ret);
 
 /* One packet with its descriptors; flags as for sendmsg(). -EAGAIN, -EPIPE, ... */
 int packet_send(int fd, const Buf *packet, const int *fds, size_t n_fds, int flags);
 
-/* The next one; flags as for recvmsg(). -EAGAIN; -ENODATA: the other side has gone; -EBADMSG: not a packet. */
+/* The next one; flags as for recvmsg(). -EAGAIN; -ENODATA: the other side has gone; -EBADMSG: not a
+ * packet. */
 int packet_receive(int fd, int flags, Packet *ret, Error **reterr);
 void packet_done(Packet *packet);
 

@@ -144,7 +144,7 @@ static int listen_in(const Place *place, mode_t mode, gid_t gid, int *ret_fd) {
 }
 
 int unixsock_listen(const char *path, mode_t mode, gid_t gid, int *ret_fd, Error **reterr) {
-        _cleanup_(place_done) Place place = { .dir_fd = -EBADF };
+        _cleanup_(place_done) Place place = { .dir_fd = -EBADF, .name = "" };
         int r;
 
         r = place_open(path, &place);
@@ -164,7 +164,7 @@ int unixsock_listen(const char *path, mode_t mode, gid_t gid, int *ret_fd, Error
 }
 
 int unixsock_remove(const char *path) {
-        _cleanup_(place_done) Place place = { .dir_fd = -EBADF };
+        _cleanup_(place_done) Place place = { .dir_fd = -EBADF, .name = "" };
         int r;
 
         r = place_open(path, &place);
@@ -189,7 +189,7 @@ int unixsock_accept(int listen_fd) {
 }
 
 int unixsock_connect(const char *path, int *ret_fd, Error **reterr) {
-        _cleanup_(place_done) Place place = { .dir_fd = -EBADF };
+        _cleanup_(place_done) Place place = { .dir_fd = -EBADF, .name = "" };
         _cleanup_close_ int fd = -EBADF;
         struct timeval wait = { .tv_sec = CONNECT_SECONDS }, forever = { 0 };
         int r;
@@ -227,7 +227,7 @@ int unixsock_peer(int fd, UnixPeer *ret) {
 bool unixsock_peer_in_group(int fd, gid_t gid) {
         _cleanup_free_ gid_t *groups = NULL;
         socklen_t size = 64 * sizeof(gid_t);
-        UnixPeer peer;
+        UnixPeer peer = { 0 };
 
         if (unixsock_peer(fd, &peer) < 0)
                 return false;

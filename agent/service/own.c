@@ -450,6 +450,21 @@ int services_start(Services *services, const ServiceSpec *spec, Error **reterr) 
 
 /* -------- what ran before this process -------- */
 
+/* Still tendril-tree: it was not let begin, and ends at the closed pair, or begins this very moment. */
+static bool has_begun(pid_t pid) {
+        char path[32], exe[PATH_MAX];
+        const char *name;
+        ssize_t n;
+
+        (void) snprintf(path, sizeof(path), "/proc/%d/exe", (int) pid);
+        n = readlink(path, exe, sizeof(exe) - 1);
+        if (n < 0)
+                return true;
+        exe[n] = 0;
+        name = strrchr(exe, '/');
+        return !name || !str_has_prefix(name + 1, "tendril-tree");
+}
+
 /* Takes hold of what the record names; false: it does not run any more. The pid is looked at again behind the
  * descriptor: from then on it cannot become another's. */
 static bool service_attach(Service *s, const ServiceRecord *record) {

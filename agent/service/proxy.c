@@ -23,10 +23,18 @@ static bool path_is_plain(const char *path) {
         return true;
 }
 
+/* "USER" or "USER GROUP"; without a group nginx takes the one of the user's name. */
 static bool user_is_plain(const char *user) {
-        return user[0] != '\0' && user[0] != '-' &&
-               strspn(user, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") ==
-                               strlen(user);
+        static const char plain[] =
+                "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+        size_t n = strspn(user, plain);
+
+        if (n == 0 || user[0] == '-')
+                return false;
+        if (user[n] == '\0')
+                return true;
+        user += n + 1;
+        return user[-1] == ' ' && user[0] != '\0' && user[strspn(user, plain)] == '\0';
 }
 
 static int check_path(const char *what, const char *path, Error **reterr) {
@@ -71,7 +79,7 @@ static int render_main(const ProxyConfig *config, Buf *ret) {
         int r = buf_append_str(ret, "# Made by tendril when its configuration or the bundle changes; changes by hand are lost.\n");
 
         if (r >= 0 && config->user)
-                r = buf_printf(ret, "user \"%s\";\nworker_rlimit_nofile 65536;\n", config->user);
+                r = buf_printf(ret, "user %s;\nworker_rlimit_nofile 65536;\n", config->user);
         if (r >= 0)
                 r = buf_printf(ret,
                                "worker_processes auto;\n"

@@ -246,11 +246,20 @@ int store_new(const StoreBackend *backend, void *self, const char *url, Store **
         return 0;
 }
 
+/* One that is not part of another: cancelling that one takes its parts with it. */
+static StoreCall *first_whole(const Store *store) {
+        StoreCall *call = store->calls;
+
+        while (call && call->outer)
+                call = call->next;
+        return call;
+}
+
 Store *store_free(Store *store) {
         if (!store)
                 return NULL;
-        while (store->calls)
-                (void) store_cancel(store->calls->outer ? store->calls->outer : store->calls);
+        for (StoreCall *call = first_whole(store); call; call = first_whole(store))
+                (void) store_cancel(call);
         (void) store->backend->free(store->self);
         free(store->url);
         free(store);

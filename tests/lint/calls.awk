@@ -54,6 +54,9 @@ FNR == 1 { inside = "" }
                 name = substr(code, RSTART, RLENGTH)
                 gsub(/[^a-z_]/, "", name)
                 code = substr(code, RSTART + RLENGTH)
+                # Tests of other processes may look again until a deadline.
+                if (FILENAME ~ /^tests\// && (name == "usleep" || name == "nanosleep"))
+                        continue
                 if (name in instead)
                         print FILENAME ":" FNR ": [calls] " name "(): use " instead[name]
                 else if (name in raw && FILENAME !~ /^agent\/base\// && FILENAME !~ /^tests\//)

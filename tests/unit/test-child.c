@@ -241,7 +241,8 @@ static void test_stop_and_kill(void **state) {
                                          "sleep 0.01; done") },
                  &h);
         assert_int_equal(h.how.code, 7);
-        assert_string_equal(h.text.data, "ready\nbye\n");
+        /* The shell may tell of its sleep, which got the TERM too. */
+        assert_true(str_has_suffix(h.text.data, "bye\n"));
         buf_done(&h.text);
 
         /* Time out. */
