@@ -560,6 +560,8 @@ int deploy_resume(Pipeline *p, Error **reterr) {
         d->resume_at = deploy_stage_from_name(a->stage);
         if (d->resume_at == _DEPLOY_STAGE_INVALID)
                 d->resume_at = DEPLOY_LEASE;
+        if (d->resume_at == DEPLOY_VERIFY)
+                d->resume_at = DEPLOY_FETCH; /* opens what is to be verified */
         p->deploy = d;
         if (phase_awaits_boot(a)) {
                 d->reboot = true;

@@ -91,6 +91,8 @@ static int take_plan(Deploy *d, const HelperResult *result, Error **reterr) {
         r = json_decode(result->text, result->text_size, &plan_table, JSON_LENIENT, &d->plan,
                         reterr);
         d->has_plan = r >= 0;
+        if (r >= 0)
+                r = plan_check(&d->plan, reterr);
         if (r < 0)
                 return error_wrap(reterr, r, "plan");
         for (char **w = d->plan.warnings; w && *w; w++)

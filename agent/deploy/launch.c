@@ -42,6 +42,11 @@ int version_plan(Pipeline *p, const VersionState *v, Plan *ret, Error **reterr) 
                 return error_set(reterr, r, "read the plan of version %s: %s", v->label,
                                  strerror(-r));
         r = json_decode(buf_str(&text), text.size, &plan_table, JSON_LENIENT, ret, reterr);
+        if (r >= 0) {
+                r = plan_check(ret, reterr);
+                if (r < 0)
+                        json_table_done(&plan_table, ret);
+        }
         return r < 0 ? error_wrap(reterr, r, "plan of version %s", v->label) : 0;
 }
 

@@ -58,6 +58,11 @@ static int keep(Deploy *d, const char *sha256, Error **reterr) {
         _cleanup_free_ char *name = NULL;
         int r;
 
+        /* It becomes a name, and whoever computed it has read the bundle. */
+        if (!str_is_sha256(sha256) || (a->bundle.sha256 && !str_equal(sha256, a->bundle.sha256)))
+                return error_set(
+                        reterr, -EBADMSG,
+                        "tendril-bundle answered with another digest than it was asked for");
         name = str_format("%s.part", a->bundle.sha256 ? a->bundle.sha256 : a->id);
         if (!name)
                 return error_set(reterr, -ENOMEM, "verify: out of memory");

@@ -3,12 +3,14 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "applog.h"
 #include "base/file.h"
@@ -510,6 +512,11 @@ int services_adopt(Services *services, const ServiceSpec *spec, const ServiceRec
         if (r < 0)
                 return r;
         s->adopted = service_attach(s, record);
+        if (s->adopted && !has_begun(s->pid)) {
+                service_signal_first(s, SIGKILL);
+                service_forget_process(s);
+                s->adopted = false;
+        }
         if (s->adopted) {
                 check_cgroup(s);
                 service_enter(s, SERVICE_UP);

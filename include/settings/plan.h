@@ -43,3 +43,11 @@ typedef struct Plan {
 
 extern const JsonTable plan_table;
 extern const JsonTable plan_process_table;
+
+/*
+ * Is this a plan that root may act on? Whoever made it read what publishers wrote, and may have
+ * been taken over by it; so what root will use as a name or a path is looked at again: names of
+ * processes are [A-Za-z0-9_-]{1,64} and differ, commands are not empty, hooks and texts of the
+ * proxy stand below .platform/ in plain components. -EBADMSG names what is wrong.
+ */
+int plan_check(const Plan *plan, Error **reterr);

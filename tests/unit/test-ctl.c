@@ -235,10 +235,17 @@ static void test_terminal(_unused_ void **state) {
 }
 
 static void test_nobody(_unused_ void **state) {
-        static const char *const verbs[] = { "status",         "status --watch", "health",
-                                             "explain",        "history",        "logs",
-                                             "deploy --retry", "rollback",       "restart",
-                                             "reload",         "wait --healthy" };
+        static const char *const verbs[] = { "status",
+                                             "status --watch",
+                                             "health",
+                                             "explain",
+                                             "history",
+                                             "logs",
+                                             "deploy --retry",
+                                             "rollback",
+                                             "restart",
+                                             "reload",
+                                             "wait --healthy --timeout 50ms" };
 
         assert_int_equal(setenv(ARGS_ENV_ROOT, "/tmp/no-such-root", true), 0);
         for (size_t i = 0; i < ELEMENTS(verbs); i++)
