@@ -76,6 +76,7 @@ static int list_names(int fd, const char *path, char ***ret, Error **reterr) {
         rewinddir(dir);
         for (;;) {
                 errno = 0;
+                /* cppcheck-suppress readdirCalled ; the folder is this function's own */
                 entry = readdir(dir);
                 if (!entry)
                         break;

@@ -138,7 +138,7 @@ int unpack_file(const Unpack *unpack, Archive *archive, Writer *writer, const En
         /* A tar may have holes, and end in one. */
         if (out.end < entry->size && item)
                 return refuse_data(entry, "shorter than the archive says", reterr);
-        if (unpack->own_checksums && out.checksum != item->checksum)
+        if (item && unpack->own_checksums && out.checksum != item->checksum)
                 return refuse_data(entry, "damaged: it does not match its checksum (CRC-32)",
                                    reterr);
         return writer_end_file(fd, entry, out.end < entry->size, reterr);

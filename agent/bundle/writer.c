@@ -213,25 +213,27 @@ int writer_set_folder_time(Writer *writer, const Entry *entry, Error **reterr) {
 int writer_check_space(int root_fd, const char *what, uint64_t bytes, uint64_t n_inodes,
                        Error **reterr) {
         struct statvfs fs;
-        uint64_t free_bytes;
+        uint64_t free_bytes, missing;
 
         if (fstatvfs(root_fd, &fs) < 0)
                 return error_set(reterr, -errno, "ask for free space: %s", strerror(errno));
 
         free_bytes = (uint64_t) fs.f_bavail * fs.f_frsize;
-        if (bytes > free_bytes)
+        missing = bytes > free_bytes ? bytes - free_bytes : 0;
+        if (missing > 0)
                 return error_set(reterr, -ENOSPC,
                                  "%s needs %llu MiB, the file system has %llu MiB free: %llu MiB "
                                  "are missing",
-                                 what, (unsigned long long) ((bytes >> 20) + 1),
+                                 what, (unsigned long long) (bytes >> 20) + 1,
                                  (unsigned long long) (free_bytes >> 20),
-                                 (unsigned long long) (((bytes - free_bytes) >> 20) + 1));
+                                 (unsigned long long) (missing >> 20) + 1);
         /* No inodes at all: a file system that makes them as they are needed. */
-        if (fs.f_files > 0 && n_inodes > fs.f_favail)
+        missing = fs.f_files > 0 && n_inodes > fs.f_favail ? n_inodes - fs.f_favail : 0;
+        if (missing > 0)
                 return error_set(
                         reterr, -ENOSPC,
                         "%s needs %llu inodes, the file system has %llu free: %llu are missing",
                         what, (unsigned long long) n_inodes, (unsigned long long) fs.f_favail,
-                        (unsigned long long) (n_inodes - fs.f_favail));
+                        (unsigned long long) missing);
         return 0;
 }

@@ -364,7 +364,8 @@ int ctl_run_wait(int argc, char **argv) {
         };
         const ArgCommand command = {
                 .name = argv[0],
-                .help = "Waits, and tells how it ended. Exit code 0: done, or well; 1: the deploy "
+                .help = "Waits, also for an agent that is not there yet, and tells how it "
+                        "ended.\nExit code 0: done, or well; 1: the deploy "
                         "failed or\n"
                         "was rolled back; 6: the time ran out; 7: the host will not be well by "
                         "waiting.\n",

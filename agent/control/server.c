@@ -26,6 +26,9 @@
  * bounds what a lack of descriptors costs. */
 #define CONNECTIONS_PER_SECOND 500
 
+/* The names of all members of a large group. */
+#define GROUP_BYTES (256 * 1024)
+
 /* What a connection is waiting for; each has its own time limit. */
 typedef enum Waits {
         WAITS_IDLE,    /* for a call */
@@ -509,9 +512,17 @@ static int server_listen(ControlServer *server, Error **reterr) {
         return 0;
 }
 
-static ControlBounds default_bounds(void) {
-        const struct group *group = getgrnam(GROUP_CONTROL);
+/* (gid_t) -1: there is none, or it has more members than fit. */
+static gid_t reader_group(void) {
+        _cleanup_free_ char *names = calloc(1, GROUP_BYTES);
+        struct group group, *found = NULL;
 
+        if (!names || getgrnam_r(GROUP_CONTROL, &group, names, GROUP_BYTES, &found) != 0 || !found)
+                return (gid_t) -1;
+        return group.gr_gid;
+}
+
+static ControlBounds default_bounds(void) {
         return (ControlBounds){
                 .n_clients = LIMIT_CLIENTS,
                 .n_clients_per_uid = LIMIT_CLIENTS_PER_UID,
@@ -521,7 +532,7 @@ static ControlBounds default_bounds(void) {
                 .idle_usec = LIMIT_CLIENT_IDLE_USEC,
                 .stall_usec = LIMIT_CLIENT_STALL_USEC,
                 .own_uid = geteuid(),
-                .reader_gid = group ? group->gr_gid : (gid_t) -1,
+                .reader_gid = reader_group(),
         };
 }
 
@@ -558,8 +569,10 @@ ControlServer *control_server_free(ControlServer *server) {
         if (!server)
                 return NULL;
 
-        while (server->connections)
-                connection_free(server->connections);
+        for (Connection *c = server->connections, *next; c; c = next) {
+                next = c->next;
+                connection_free(c);
+        }
         sd_event_source_disable_unref(server->io);
         if (server->fd >= 0) {
                 (void) close(server->fd);

@@ -338,11 +338,12 @@ static int transfer_new(HttpClient *client, const HttpRequest *request, HttpTran
                              .reply.body = BUF_INIT(request->max_bytes),
                              .loopback_only = request->loopback_only,
                              .started_usec = clock_read(NULL, CLOCK_MONOTONIC),
-                             .stall_usec = request->stall_usec ?: request->total_usec ?: TOTAL_DEFAULT_USEC,
                              .on_done = request->on_done,
                              .userdata = request->userdata };
 
         t->moved_usec = t->started_usec;
+        t->stall_usec = request->stall_usec ?: request->total_usec;
+        t->stall_usec = t->stall_usec ?: TOTAL_DEFAULT_USEC;
         if (request->body) {
                 r = buf_append(&t->body, request->body, request->body_bytes);
                 if (r < 0)

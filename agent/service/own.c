@@ -461,7 +461,7 @@ static bool has_begun(pid_t pid) {
         (void) snprintf(path, sizeof(path), "/proc/%d/exe", (int) pid);
         n = readlink(path, exe, sizeof(exe) - 1);
         if (n < 0)
-                return true;
+                return errno != ENOENT; /* ENOENT: it is ending, or a zombie */
         exe[n] = 0;
         name = strrchr(exe, '/');
         return !name || !str_has_prefix(name + 1, "tendril-tree");

@@ -1,5 +1,6 @@
 #include "store/store.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -81,15 +82,21 @@ static void call_link(StoreCall *call) {
         call->store->calls = call;
 }
 
-/* The call is no longer one of its store's: nothing reaches it any more but its holder. */
-static void call_unlink(StoreCall *call) {
-        if (call->store && call->store->calls == call)
-                call->store->calls = call->next;
+/* Takes it off the list of its store; parts of other calls are on none. */
+static void call_delist(StoreCall *call) {
         if (call->previous)
                 call->previous->next = call->next;
+        else if (call->store->calls == call)
+                call->store->calls = call->next;
         if (call->next)
                 call->next->previous = call->previous;
         call->next = call->previous = NULL;
+}
+
+/* The call is no longer one of its store's: nothing reaches it any more but its holder. */
+static void call_unlink(StoreCall *call) {
+        if (call->store)
+                call_delist(call);
         call->store = NULL;
         if (call->outer)
                 call->outer->sequence->inner = NULL;
@@ -246,20 +253,13 @@ int store_new(const StoreBackend *backend, void *self, const char *url, Store **
         return 0;
 }
 
-/* One that is not part of another: cancelling that one takes its parts with it. */
-static StoreCall *first_whole(const Store *store) {
-        StoreCall *call = store->calls;
-
-        while (call && call->outer)
-                call = call->next;
-        return call;
-}
-
 Store *store_free(Store *store) {
         if (!store)
                 return NULL;
-        for (StoreCall *call = first_whole(store); call; call = first_whole(store))
-                (void) store_cancel(call);
+        while (store->calls) {
+                assert(store->calls->store == store && !store->calls->previous);
+                (void) store_cancel(store->calls);
+        }
         (void) store->backend->free(store->self);
         free(store->url);
         free(store);
@@ -401,6 +401,7 @@ static int sequence_new(Store *store, const CallSpec *spec, const char *nonce, S
 static int sequence_adopt(StoreCall *call, int r, StoreCall *inner) {
         if (r < 0)
                 return r;
+        call_delist(inner);
         call->sequence->inner = inner;
         inner->outer = call;
         return 0;

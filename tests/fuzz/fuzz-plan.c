@@ -30,7 +30,8 @@ static bool is_plain(const char *path) {
 }
 
 static void make_one(int dir_fd, char *line) {
-        char *sign = strpbrk(line, "=@"), kind = sign ? *sign : '=', *slash;
+        char *sign = strpbrk(line, "=@"), *slash;
+        bool is_link = sign && *sign == '@';
         _cleanup_close_ int fd = -EBADF;
 
         if (sign)
@@ -46,7 +47,7 @@ static void make_one(int dir_fd, char *line) {
         for (char *at = sign; at && *at != '\0'; at++)
                 if (*at == '|')
                         *at = '\n';
-        if (kind == '@')
+        if (is_link)
                 (void) symlinkat(sign, fd, slash ? slash + 1 : line);
         else
                 (void) file_write_at(fd, slash ? slash + 1 : line, sign ? sign : "",

@@ -126,12 +126,13 @@ static inline void zip_add(Zip *zip, const ZipSpec *spec) {
 /* n_lie: what the end says beside the true number. The archive is in ret afterwards. */
 static inline void zip_end(Zip *zip, int n_lie, Buf *ret) {
         size_t begin = zip->out.size;
+        unsigned n = zip->n + (unsigned) n_lie;
 
         put_bytes(&zip->out, zip->central.data, zip->central.size);
         put(&zip->out, 4, 0x06054b50);
         put(&zip->out, 4, 0);
-        put(&zip->out, 2, (uint64_t) ((int) zip->n + n_lie));
-        put(&zip->out, 2, (uint64_t) ((int) zip->n + n_lie));
+        put(&zip->out, 2, n);
+        put(&zip->out, 2, n);
         put(&zip->out, 4, zip->central.size);
         put(&zip->out, 4, begin);
         put(&zip->out, 2, 0);

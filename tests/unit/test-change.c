@@ -94,11 +94,10 @@ static void refused(SettingsChange change, int expected, const char *say) {
 }
 
 static void test_refused(void **state) {
-        _cleanup_free_ char *long_value = calloc(1, LIMIT_SETTING_VALUE_BYTES + 8);
+        _cleanup_free_ char *long_value = str_format("a:b=%0*d", LIMIT_SETTING_VALUE_BYTES + 1, 0);
 
         (void) state;
-        memset(long_value, 'v', LIMIT_SETTING_VALUE_BYTES + 7);
-        memcpy(long_value, "a:b=", 4);
+        assert_non_null(long_value);
         refused((SettingsChange){ .set = WORDS(S("a:x")) }, -EINVAL, "namespace:option=value");
         refused((SettingsChange){ .set = WORDS(S("x=1")) }, -EINVAL, "namespace:option=value");
         refused((SettingsChange){ .set = WORDS(S(":x=1")) }, -EINVAL, "namespace:option=value");

@@ -471,7 +471,8 @@ int main(void) {
         if (!mkdtemp(place.root))
                 return 1;
         if (!mkdtemp(suite_place.root))
-                (void) snprintf(suite_place.root, sizeof(suite_place.root), "%.40s/suite", place.root);
+                (void) snprintf(suite_place.root, sizeof(suite_place.root), "%.40s/suite",
+                                place.root);
         (void) mkdir(suite_place.root, 0700);
         failed = store_suite_run(&suite);
         failed += cmocka_run_group_tests_name("file-store", tests, NULL, NULL);

@@ -31,12 +31,12 @@ static VersionRow rows[] = {
 static void check(uint64_t keep, usec_t before, const char *expected) {
         const VersionRows all = { .rows = { rows, ELEMENTS(rows) } };
         const VersionRow *chosen[ELEMENTS(rows)];
-        char labels[32] = "";
+        _cleanup_(buf_done) Buf labels = BUF_INIT(32);
         size_t n = version_rows_choose(&all, keep, before, chosen);
 
         for (size_t i = 0; i < n; i++)
-                strncat(labels, chosen[i]->label, sizeof(labels) - strlen(labels) - 1);
-        assert_string_equal(labels, expected);
+                assert_int_equal(buf_append_str(&labels, chosen[i]->label), 0);
+        assert_string_equal(buf_str(&labels), expected);
 }
 
 static void test_by_count(void **state) {
