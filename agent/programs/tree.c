@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../service/treework.h"
+#include "service/treework.h"
 #include "base/str.h"
 #include "service/tree.h"
 

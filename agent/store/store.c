@@ -257,8 +257,11 @@ Store *store_free(Store *store) {
         if (!store)
                 return NULL;
         while (store->calls) {
-                assert(store->calls->store == store && !store->calls->previous);
-                (void) store_cancel(store->calls);
+                StoreCall *call = store->calls;
+
+                assert(call->store == store && !call->previous);
+                call_delist(call);
+                (void) store_cancel(call);
         }
         (void) store->backend->free(store->self);
         free(store->url);
