@@ -33,8 +33,16 @@ struct Helpers {
         char **warnings;
 };
 
+/* What the answer of a task brings. */
+typedef enum TaskBrings {
+        BRINGS_NOTHING,
+        BRINGS_DIGEST,
+        BRINGS_TEXT, /* by descriptor */
+} TaskBrings;
+
 struct HelperTask {
         Helpers *helpers;
+        TaskBrings brings;
         Helper *helper; /* of a bundle task; NULL: a call to net */
         int id;         /* of a call to net */
         bool answered;
@@ -139,9 +147,9 @@ static void on_bundle_answer(void *userdata, int r, CallReply *reply, Error *err
         t->r = r;
         if (r < 0)
                 (void) error_set(&t->err, r, "%s", error_text(err));
-        else if (t->id == 'v')
+        else if (t->brings == BRINGS_DIGEST)
                 t->r = take_verified(t, reply);
-        else if (t->id == 't')
+        else if (t->brings == BRINGS_TEXT)
                 t->r = take_text(t, reply);
         if (t->r < 0 && !t->err)
                 (void) error_set(&t->err, t->r, "tendril-bundle answered what cannot be: %s",
@@ -155,7 +163,7 @@ typedef struct BundleCall {
         const void *parameters;
         const int *fds;
         size_t n_fds;
-        char answer; /* 'v' verified, 't' text by descriptor, 0 nothing */
+        TaskBrings brings;
 } BundleCall;
 
 static int run_bundle(Helpers *h, const BundleCall *call, HelperDone done, void *userdata,
@@ -173,7 +181,7 @@ static int run_bundle(Helpers *h, const BundleCall *call, HelperDone done, void 
         if (!t)
                 return -ENOMEM;
         spec.userdata = t;
-        t->id = call->answer;
+        t->brings = call->brings;
         r = helper_start(h->loop, &spec, &t->helper, &t->err);
         if (r >= 0)
                 r = call_send(helper_peer(t->helper), call->method, call->table, call->parameters,
@@ -190,7 +198,7 @@ static int run_bundle(Helpers *h, const BundleCall *call, HelperDone done, void 
 static int ask_verify(void *userdata, int fd, const char *sha256, uint64_t size, HelperDone done,
                       void *done_userdata, HelperTask **ret) {
         TaskVerify p = { .sha256 = sha256 ? strdup(sha256) : NULL, .size = size };
-        const BundleCall call = { TASK_VERIFY, &task_verify_table, &p, &fd, 1, 'v' };
+        const BundleCall call = { TASK_VERIFY, &task_verify_table, &p, &fd, 1, BRINGS_DIGEST };
         int r;
 
         r = sha256 && !p.sha256 ? -ENOMEM : run_bundle(userdata, &call, done, done_userdata, ret);
@@ -238,7 +246,7 @@ static int ask_open(void *userdata, const char *envelope, size_t size, const cha
 
         r = fd < 0 ? fd : fill_open(userdata, type, purpose, store_date, &p);
         if (r >= 0) {
-                const BundleCall call = { TASK_OPEN, &task_open_table, &p, &fd, 1, 't' };
+                const BundleCall call = { TASK_OPEN, &task_open_table, &p, &fd, 1, BRINGS_TEXT };
 
                 r = run_bundle(userdata, &call, done, done_userdata, ret);
         }
@@ -250,7 +258,7 @@ static int ask_unpack(void *userdata, int fd, int dir_fd, HelperDone done, void 
                       HelperTask **ret) {
         const TaskUnpack p = { 0 };
         const int fds[] = { fd, dir_fd };
-        const BundleCall call = { TASK_UNPACK, &task_unpack_table, &p, fds, 2, 0 };
+        const BundleCall call = { TASK_UNPACK, &task_unpack_table, &p, fds, 2, BRINGS_NOTHING };
 
         return run_bundle(userdata, &call, done, done_userdata, ret);
 }
@@ -258,7 +266,7 @@ static int ask_unpack(void *userdata, int fd, int dir_fd, HelperDone done, void 
 static int ask_plan(void *userdata, int dir_fd, HelperDone done, void *done_userdata,
                     HelperTask **ret) {
         const TaskPlan p = { 0 };
-        const BundleCall call = { TASK_PLAN, &task_plan_table, &p, &dir_fd, 1, 't' };
+        const BundleCall call = { TASK_PLAN, &task_plan_table, &p, &dir_fd, 1, BRINGS_TEXT };
 
         return run_bundle(userdata, &call, done, done_userdata, ret);
 }

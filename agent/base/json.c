@@ -637,7 +637,8 @@ static int refuse_text(const json_error_t *e, Error **reterr) {
         const char *near = strstr(e->text, " near ");
         size_t n = strlen(e->text);
 
-        if (json_error_code(e) == json_error_out_of_memory)
+        /* Where it finds no memory while it reads a token, it says nothing at all. */
+        if (json_error_code(e) == json_error_out_of_memory || !*e->text)
                 return error_set(reterr, -ENOMEM, "out of memory");
         if (near && json_error_code(e) != json_error_duplicate_key)
                 n = (size_t) (near - e->text);

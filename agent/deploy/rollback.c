@@ -117,19 +117,21 @@ static int on_tick(sd_event_source *source _unused_, uint64_t usec _unused_, voi
 }
 
 static void on_probe(Deploy *d, int r, Error *err) {
+        const VersionState *old = old_of(d);
+        const char *label = old ? old->label : "-";
         Error *own = NULL;
         int k = 0;
 
         (void) err;
         if (r == 0) {
-                deploy_event(d, "version %s answers well again", old_of(d)->label);
+                deploy_event(d, "version %s answers well again", label);
                 deploy_step_ended(d, 0, NULL);
                 return;
         }
         if (pipeline_now(d->p) > d->deadline_usec)
                 k = error_set(&own, -ETIMEDOUT,
                               "version %s, to which this host went back, does not answer well: %s",
-                              old_of(d)->label, d->last_check ? d->last_check : "-");
+                              label, d->last_check ? d->last_check : "-");
         else
                 k = pipeline_timer(d->p, &d->timer, MSEC(200), on_tick, d);
         if (k < 0)

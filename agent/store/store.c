@@ -1,6 +1,5 @@
 #include "store/store.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -259,8 +258,10 @@ Store *store_free(Store *store) {
         while (store->calls) {
                 StoreCall *call = store->calls;
 
-                assert(call->store == store && !call->previous);
-                call_delist(call);
+                store->calls = call->next;
+                if (store->calls)
+                        store->calls->previous = NULL;
+                call->next = NULL;
                 (void) store_cancel(call);
         }
         (void) store->backend->free(store->self);

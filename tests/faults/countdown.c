@@ -94,6 +94,11 @@ int __wrap_vasprintf(char **ret, const char *format, va_list ap) {
         return strikes(KIND_ALLOC, "vasprintf") ? -1 : __real_vasprintf(ret, format, ap);
 }
 
+/* jansson may take a token for which it had no memory for a wrong one. */
+static void *jansson_malloc(size_t size) {
+        return strikes(KIND_ALLOC, "jansson") ? NULL : __real_malloc(size);
+}
+
 /* ---- system calls ---- */
 
 #define WRAP_CALL(type, name, code, parameters, arguments) \
@@ -197,7 +202,8 @@ static bool run_once(const Case *c) {
                 if (r < 0)
                         countdown_bad("fails without a fault: %s", err ? error_text(err) : strerror(-r));
         } else if (r < 0) {
-                if (test.kind == KIND_ALLOC && r != -ENOMEM && !(c->flags & CASE_ANY_CODE))
+                if (test.kind == KIND_ALLOC && r != -ENOMEM && !(c->flags & CASE_ANY_CODE) &&
+                    !(r == -EBADMSG && strcmp(test.hit, "jansson") == 0))
                         countdown_bad("%s instead of 'no memory'", strerror(-r));
                 if (test.kind == KIND_CALL && !err && !(c->flags & CASE_NO_WORDS))
                         countdown_bad("%s without words", strerror(-r));
@@ -235,7 +241,7 @@ int main(int argc, char *argv[]) {
         (void) sigaddset(&mask, SIGCHLD);
         (void) sigaddset(&mask, SIGPIPE);
         (void) sigprocmask(SIG_BLOCK, &mask, NULL);
-        json_set_alloc_funcs(__wrap_malloc, free);
+        json_set_alloc_funcs(jansson_malloc, free);
         test.pid = getpid();
 
         for (const Case *c = cases; c->name; c++) {

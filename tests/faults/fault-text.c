@@ -285,7 +285,7 @@ const Case cases[] = {
         { "lane",          NULL, run_lane,       NULL, CASE_NO_CALLS },
         { "nonce",         NULL, run_nonce,      NULL, CASE_NO_CALLS },
         { "procfile",      NULL, run_procfile,   NULL, CASE_NO_CALLS },
-        { "envelope",      NULL, run_envelope,   NULL, CASE_NO_CALLS },
+        { "envelope",      NULL, run_envelope,   NULL, CASE_NO_CALLS | CASE_ANY_CODE },
         { "message",       NULL, run_message,    NULL, CASE_NO_CALLS },
         { "proxy",         NULL, run_proxy,      NULL, CASE_NO_CALLS },
         { 0 },

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -46,6 +47,7 @@ static pid_t stranger(void) {
         pid_t pid = fork();
 
         if (pid == 0) {
+                (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
                 (void) syscall(SYS_close_range, 3U, ~0U, 0U);
                 (void) pause();
                 _exit(0);
@@ -127,6 +129,7 @@ static void test_shadowed(void **state) {
         assert_return_code(pipe2(pair, O_CLOEXEC), errno);
         pid_t other = fork();
         if (other == 0) {
+                (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
                 (void) close(mine);
                 (void) listen_v4("127.0.0.1", &port, true);
                 (void) !write(pair[1], "", 1);

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -247,6 +248,7 @@ static void test_own_follows_no_swap(void **state) {
 
         /* Who lingers and turns folders and files into links, again and again. */
         pid = fork();
+        (void) (pid == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL));
         if (pid == 0)
                 for (;;) {
                         (void) renameat2(p->fd, "tree/.platform", p->fd, "tree/l", RENAME_EXCHANGE);
