@@ -108,7 +108,7 @@ check-faults: all
 	$(Q)if [ -x tests/faults/run ]; then tests/faults/run $(T); else echo 'check-faults: SKIP, there is no tests/faults/run'; fi
 
 check-system: all
-	$(Q)TENDRIL_BUILD=$(abspath $(BUILD)) build/venv/bin/python -m pytest -q tests/system $(if $(T),-k $(T))
+	$(Q)TENDRIL_BUILD=$(abspath $(BUILD)) build/venv/bin/python -m pytest -q tests/system tests/hooks $(if $(T),-k $(T))
 
 lint: all
 	$(Q)CLANG=$(CLANG) tests/lint/run $(abspath $(BUILD)) $(T)
