@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "agent/limits.h"
@@ -209,34 +210,138 @@ static int zip_share_out(Unpack *unpack, unsigned n_threads) {
         return 0;
 }
 
+/*
+ * What one thread reads: the bundle up to its directory, and behind that a directory of its own,
+ * with the records of those files that it writes. libarchive reads every header that a directory
+ * names; so each is read by one thread only.
+ */
+typedef struct Part {
+        const Unpack *unpack;
+        Buf directory; /* and its end record */
+        uint64_t at;
+} Part;
+
+#define PART_DIRECTORY_BYTES (UINT64_C(256) << 20)
+
+static bool is_in_part(const Unpack *unpack, size_t i, unsigned number) {
+        const Entry *entry = unpack->by_item[i];
+
+        return unpack->owners[i] == number && entry && entry->type == ENTRY_FILE;
+}
+
+static uint64_t part_size(const Part *part) {
+        return part->unpack->directory.begin + part->directory.size;
+}
+
+static la_ssize_t part_on_read(Archive *archive _unused_, void *userdata, const void **ret) {
+        Part *part = userdata;
+        uint64_t begin = part->unpack->directory.begin, at = part->at;
+
+        part->at = at < begin ? begin : part_size(part);
+        *ret = at < begin ? (const char *) part->unpack->data + at
+                          : part->directory.data + (at - begin);
+        return (la_ssize_t) (part->at - at);
+}
+
+static la_int64_t part_on_skip(Archive *archive _unused_, void *userdata, la_int64_t request) {
+        Part *part = userdata;
+        uint64_t n = MIN((uint64_t) request, part_size(part) - part->at);
+
+        part->at += n;
+        return (la_int64_t) n;
+}
+
+static la_int64_t part_on_seek(Archive *archive _unused_, void *userdata, la_int64_t offset,
+                               int whence) {
+        Part *part = userdata;
+        uint64_t from = whence == SEEK_SET ? 0 : whence == SEEK_CUR ? part->at : part_size(part);
+        uint64_t to = from + (uint64_t) offset;
+
+        if (to > part_size(part))
+                return ARCHIVE_FATAL;
+        part->at = to;
+        return (la_int64_t) to;
+}
+
+static int part_fill(Part *part, unsigned number) {
+        const ZipDirectory *directory = &part->unpack->directory;
+        uint8_t end[ZIP_MADE_END_BYTES];
+        size_t size;
+        int r;
+
+        for (size_t i = 0; i < directory->n_items; i++) {
+                const ZipItem *item = &directory->items[i];
+
+                if (!is_in_part(part->unpack, i, number))
+                        continue;
+                r = buf_append(&part->directory, item->record, item->record_size);
+                if (r < 0)
+                        return r;
+        }
+        size = part->directory.size;
+        zip_directory_make_end(directory, size, end);
+        return buf_append(&part->directory, end, sizeof(end));
+}
+
+/* part must live as long as the reader. */
+static int part_open(Part *part, unsigned number, Archive **ret, Error **reterr) {
+        _cleanup_(reader_freep) Archive *archive = archive_read_new();
+        int r;
+
+        if (!archive)
+                return -ENOMEM;
+        r = part_fill(part, number);
+        if (r < 0)
+                return r;
+        if ((part->unpack->own_checksums ? zip_formats_unchecked : zip_formats)(archive) !=
+                    ARCHIVE_OK ||
+            archive_read_set_read_callback(archive, part_on_read) != ARCHIVE_OK ||
+            archive_read_set_skip_callback(archive, part_on_skip) != ARCHIVE_OK ||
+            archive_read_set_seek_callback(archive, part_on_seek) != ARCHIVE_OK ||
+            archive_read_set_callback_data(archive, part) != ARCHIVE_OK ||
+            archive_read_open1(archive) != ARCHIVE_OK)
+                return reader_fault(archive, NULL, "it cannot be read", reterr);
+        *ret = TAKE_PTR(archive);
+        return 0;
+}
+
+static void part_done(Part *part) {
+        buf_done(&part->directory);
+}
+
 typedef struct Worker {
         const Unpack *unpack;
         unsigned number;
-        size_t last; /* behind its last item */
         atomic_bool *stop;
         pthread_t thread;
         int r;
         Error *error;
 } Worker;
 
-static int worker_extract(Worker *worker, Archive *archive, Writer *writer) {
+static int worker_extract(Worker *worker) {
         const Unpack *unpack = worker->unpack;
+        _cleanup_(part_done)
+                Part part = { .unpack = unpack, .directory = BUF_INIT(PART_DIRECTORY_BYTES) };
+        _cleanup_(reader_freep) Archive *archive = NULL;
+        _cleanup_(writer_done) Writer writer;
         ArchiveEntry *header;
         int r;
 
-        for (size_t i = 0; i < worker->last && !atomic_load(worker->stop); i++) {
-                const Entry *entry = unpack->by_item[i];
-
+        writer_init(&writer, unpack->dir_fd, &unpack->set);
+        r = part_open(&part, worker->number, &archive, &worker->error);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < unpack->directory.n_items && !atomic_load(worker->stop); i++) {
+                if (!is_in_part(unpack, i, worker->number))
+                        continue;
                 r = reader_next(archive, &header, &worker->error);
                 if (r < 0)
                         return r;
                 if (r == 0)
                         return error_set(&worker->error, -EBADMSG,
                                          "the archive changed while it was read");
-                if (unpack->owners[i] != worker->number || !entry || entry->type != ENTRY_FILE)
-                        continue;
-                r = unpack_file(unpack, archive, writer, entry, &unpack->directory.items[i],
-                                &worker->error);
+                r = unpack_file(unpack, archive, &writer, unpack->by_item[i],
+                                &unpack->directory.items[i], &worker->error);
                 if (r < 0)
                         return r;
         }
@@ -245,15 +350,8 @@ static int worker_extract(Worker *worker, Archive *archive, Writer *writer) {
 
 static void *worker_run(void *userdata) {
         Worker *worker = userdata;
-        _cleanup_(reader_freep) Archive *archive = NULL;
-        _cleanup_(writer_done) Writer writer;
 
-        writer_init(&writer, worker->unpack->dir_fd, &worker->unpack->set);
-        worker->r = reader_open(worker->unpack,
-                                worker->unpack->own_checksums ? zip_formats_unchecked : zip_formats,
-                                &archive, &worker->error);
-        if (worker->r >= 0)
-                worker->r = worker_extract(worker, archive, &writer);
+        worker->r = worker_extract(worker);
         if (worker->r < 0)
                 atomic_store(worker->stop, true);
         return NULL;
@@ -280,12 +378,8 @@ static int zip_extract(Unpack *unpack, Error **reterr) {
         r = zip_share_out(unpack, n);
         if (r < 0)
                 return r;
-        for (unsigned t = 0; t < n; t++) {
+        for (unsigned t = 0; t < n; t++)
                 workers[t] = (Worker){ .unpack = unpack, .number = t, .stop = &stop };
-                for (size_t i = 0; i < unpack->directory.n_items; i++)
-                        if (unpack->owners[i] == t)
-                                workers[t].last = i + 1;
-        }
 
         for (; n_started < n; n_started++) {
                 r = pthread_create(&workers[n_started].thread, NULL, worker_run,

@@ -151,6 +151,8 @@ static int read_central(const ZipDirectory *directory, uint64_t *at, uint64_t en
                 .offset = u32(p + 42),
                 .bytes_in = u32(p + 20),
                 .bytes_out = u32(p + 24),
+                .record = p,
+                .record_size = size,
                 .name = (const char *) p + CENTRAL_BYTES,
                 .name_size = name_size,
                 .checksum = u32(p + 16),
@@ -292,4 +294,22 @@ bool zip_directory_has(const ZipDirectory *directory, const char *name, bool pre
                         return true;
         }
         return false;
+}
+
+static void put32(uint8_t *p, uint64_t value) {
+        for (unsigned i = 0; i < 4; i++)
+                p[i] = (uint8_t) (value >> 8 * i);
+}
+
+void zip_directory_make_end(const ZipDirectory *directory, size_t bytes,
+                            uint8_t ret[ZIP_MADE_END_BYTES]) {
+        uint8_t *end = ret + ZIP_MADE_END_BYTES - END_BYTES;
+
+        /* Room between the last record and the end, where a locator of zip64 would be looked for:
+         * else the comment of that record could be one. */
+        memset(ret, 0, ZIP_MADE_END_BYTES);
+        memcpy(ret, "PK\006\006", 4);
+        memcpy(end, "PK\005\006", 4);
+        put32(end + 12, bytes + (size_t) (end - ret));
+        put32(end + 16, directory->begin - directory->shift);
 }

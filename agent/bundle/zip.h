@@ -22,8 +22,11 @@
 typedef struct ZipItem {
         uint64_t offset; /* of the local header, in the file */
         uint64_t bytes_in;
-        uint64_t bytes_out; /* as the directory says */
-        const char *name;   /* borrowed from the file's bytes, no NUL behind */
+        uint64_t bytes_out;    /* as the directory says */
+        const uint8_t *record; /* its record in the directory; borrowed from the file's bytes, as
+                                  the name */
+        size_t record_size;
+        const char *name; /* no NUL behind */
         size_t name_size;
         uint32_t checksum; /* CRC-32 of what comes out */
         uint16_t method;
@@ -48,3 +51,12 @@ void zip_directory_done(ZipDirectory *directory);
 
 /* True where an entry has this name, or (prefix) one that begins so. */
 bool zip_directory_has(const ZipDirectory *directory, const char *name, bool prefix);
+
+/*
+ * The end record of another directory, of so many bytes, that would stand in the place of this one:
+ * records of this one keep their meaning in it. How many entries it has is left at 0, which
+ * libarchive does not read. Good for files below 4 GiB.
+ */
+#define ZIP_MADE_END_BYTES 46
+void zip_directory_make_end(const ZipDirectory *directory, size_t bytes,
+                            uint8_t ret[ZIP_MADE_END_BYTES]);

@@ -1,24 +1,26 @@
 /*
- * tendril-tree: root's long work on files and mounts (service/tree.h). Its life: read the command line, do one thing, say in one
- * sentence what was not possible, end. Links libc alone.
+ * tendril-tree: root's long work on files and mounts (service/tree.h). Its life: read the command
+ * line, do one thing, say in one sentence what was not possible, end. Links libc alone.
  */
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "service/treework.h"
 #include "base/str.h"
 #include "service/tree.h"
+#include "service/treework.h"
 
 #define DIR_FD  3
 #define HOST_NS "/proc/1/ns/mnt"
 
 static int usage(void) {
-        (void) fputs("usage: tendril-tree own UID GID | give UID GID | sync | remove NAME |\n"
-                     "                    mount PATH | unmount PATH | view [options] -- ARGV... | probe\n"
-                     "A folder is given as descriptor 3. It is started by tendrild, not by people.\n",
-                     stderr);
+        (void) fputs(
+                "usage: tendril-tree own UID GID | give UID GID | sync | remove NAME |\n"
+                "                    mount PATH | unmount PATH | view [options] -- ARGV... | "
+                "probe\n"
+                "A folder is given as descriptor 3. It is started by tendrild, not by people.\n",
+                stderr);
         return 2;
 }
 

@@ -37,8 +37,10 @@ static int copy_part(int from_fd, uint64_t from, uint64_t to, int to_fd) {
         return 0;
 }
 
-static int keep_older(int dir_fd, const char *name, int fd, uint64_t from, uint64_t to, int *ret_fd) {
-        _cleanup_free_ char *older = str_format("%s.log.1", name), *tmp = str_format(".tmp-%s.log.1", name);
+static int keep_older(int dir_fd, const char *name, int fd, uint64_t from, uint64_t to,
+                      int *ret_fd) {
+        _cleanup_free_ char *older = str_format("%s.log.1", name),
+                            *tmp = str_format(".tmp-%s.log.1", name);
         _cleanup_close_ int out = -EBADF;
         int r;
 

@@ -82,7 +82,7 @@ static const char *hook_origin(const Hook *hook) {
 static void hook_done(Hook *hook) {
         free(hook->path);
         free(hook->name);
-        *hook = (Hook) { 0 };
+        *hook = (Hook){ 0 };
 }
 
 static int hook_order(const void *a, const void *b) {
@@ -106,7 +106,8 @@ static void drop_hook(HookRun *run, Hook *hook) {
 }
 
 /* A later folder replaces a name of an earlier one; what cannot be run there takes it away. */
-static int add_hook(HookRun *run, const HookDir *dir, const char *name, bool can_run, Error **reterr) {
+static int add_hook(HookRun *run, const HookDir *dir, const char *name, bool can_run,
+                    Error **reterr) {
         Hook *old = find_hook(run, name, dir->version);
         _cleanup_free_ char *path = str_format("%s/%s", dir->path, name);
 
@@ -118,7 +119,7 @@ static int add_hook(HookRun *run, const HookDir *dir, const char *name, bool can
                 return error_set(reterr, -E2BIG, "%s: more than %d hooks", run->phase, LIMIT_HOOKS);
 
         Hook *hook = &run->hooks[run->n_hooks];
-        *hook = (Hook) { .path = TAKE_PTR(path), .name = strdup(name), .version = dir->version };
+        *hook = (Hook){ .path = TAKE_PTR(path), .name = strdup(name), .version = dir->version };
         if (!hook->path || !hook->name) {
                 hook_done(hook);
                 return -ENOMEM;
@@ -135,11 +136,15 @@ static int read_dir(HookRun *run, const HookDir *dir, DIR *stream, Error **reter
                 errno = 0;
                 const struct dirent *e = readdir(stream);
                 if (!e)
-                        return errno == 0 ? 0 : error_set(reterr, -errno, "%s: %s", dir->path, strerror(errno));
+                        return errno == 0 ? 0
+                                          : error_set(reterr, -errno, "%s: %s", dir->path,
+                                                      strerror(errno));
                 if (e->d_name[0] == '.')
                         continue;
-                /* On the host a link to /dev/null, or a file that may not be executed, switches a hook off. */
-                bool is_file = fstatat(dirfd(stream), e->d_name, &st, 0) == 0 && S_ISREG(st.st_mode);
+                /* On the host a link to /dev/null, or a file that may not be executed, switches a
+                 * hook off. */
+                bool is_file =
+                        fstatat(dirfd(stream), e->d_name, &st, 0) == 0 && S_ISREG(st.st_mode);
                 bool can_run = is_file && (dir->version || (st.st_mode & 0111));
                 r = add_hook(run, dir, e->d_name, can_run, reterr);
                 if (r < 0)
@@ -152,13 +157,16 @@ static int add_dir(HookRun *run, const HookDir *dir, Error **reterr) {
 
         DIR *stream = opendir(dir->path);
         if (!stream)
-                return errno == ENOENT ? 0 : error_set(reterr, -errno, "%s: %s", dir->path, strerror(errno));
+                return errno == ENOENT
+                               ? 0
+                               : error_set(reterr, -errno, "%s: %s", dir->path, strerror(errno));
         r = read_dir(run, dir, stream, reterr);
         (void) closedir(stream);
         return r;
 }
 
-/* The first behind "origin/name", in the order in which they run, whether that one is still there or not. */
+/* The first behind "origin/name", in the order in which they run, whether that one is still there
+ * or not. */
 static size_t find_behind(const HookRun *run, const char *behind) {
         _cleanup_free_ char *name = NULL;
         Hook last = { .version = behind && str_has_prefix(behind, "version/") };
@@ -253,14 +261,16 @@ static void add_bounded(char ***list, size_t *n, const char *line) {
 
 static void run_on_line(Child *child, const char *line, void *userdata) {
         HookRun *run = userdata;
-        _cleanup_free_ char *shown = mask_line(run->mask, line, strlen(line) >= LIMIT_LINE_BYTES - 1);
+        _cleanup_free_ char *shown =
+                mask_line(run->mask, line, strlen(line) >= LIMIT_LINE_BYTES - 1);
 
         (void) child;
         if (!shown)
                 return;
         add_bounded(&run->record.tail, &run->n_tail, shown);
         if (str_has_prefix(shown, HOOK_MESSAGE_PREFIX))
-                add_bounded(&run->record.messages, &run->n_messages, shown + strlen(HOOK_MESSAGE_PREFIX));
+                add_bounded(&run->record.messages, &run->n_messages,
+                            shown + strlen(HOOK_MESSAGE_PREFIX));
         if (run->on_line)
                 run->on_line(run->userdata, run->label, shown);
 }
@@ -275,7 +285,7 @@ static int record_begin(HookRun *run, const Hook *hook) {
         run->n_tail = run->n_messages = 0;
         free(run->label);
         run->label = str_format("%s/%s", hook_origin(hook), hook->name);
-        run->record = (HookRecord) {
+        run->record = (HookRecord){
                 .phase = strdup(run->phase),
                 .name = strdup(hook->name),
                 .origin = strdup(hook_origin(hook)),
@@ -296,8 +306,9 @@ static int judge(HookRun *run, const ChildExit *how) {
         if (!how->timed_out && how->code == HOOK_EXIT_REBOOT)
                 return HOOK_REBOOT;
         const char *last = run->n_tail > 0 ? run->record.tail[run->n_tail - 1] : NULL;
-        return error_set(&run->error, how->timed_out ? -ETIMEDOUT : -ECANCELED, "%s: %s: %s%s%s", run->phase,
-                         run->label, run->record.result ?: "failed", last ? "; its last line: " : "", last ?: "");
+        return error_set(&run->error, how->timed_out ? -ETIMEDOUT : -ECANCELED, "%s: %s: %s%s%s",
+                         run->phase, run->label, run->record.result ?: "failed",
+                         last ? "; its last line: " : "", last ?: "");
 }
 
 /* Tells of the hook, and goes on in a new turn of the loop: whoever is told may cancel the run. */
@@ -357,8 +368,8 @@ static int enter_cgroup(HookRun *run, Error **reterr) {
 
         if (!run->instance)
                 return 0;
-        (void) snprintf(run->cgroup_name, sizeof(run->cgroup_name), "hook-%.24s-%zu-%s", run->phase, run->at,
-                        tag ?: "0");
+        (void) snprintf(run->cgroup_name, sizeof(run->cgroup_name), "hook-%.24s-%zu-%s", run->phase,
+                        run->at, tag ?: "0");
         r = cgroup_make(run->instance, run->cgroup_name, &run->cgroup_fd, reterr);
         if (r == CGROUP_NONE)
                 run->cgroup_name[0] = '\0';
@@ -383,20 +394,20 @@ static int spawn_hook(HookRun *run, const Hook *hook, Error **reterr) {
         if (cwd_fd < 0 && !run->wrapper)
                 return error_set(reterr, -errno, "enter %s: %s", run->cwd, strerror(errno));
         return child_spawn(run->loop,
-                           &(ChildSpec) { .name = run->label,
-                                          .program_fd = run->wrapper_fd > 0 ? run->wrapper_fd : 0,
-                                          .argv = argv,
-                                          .env = env,
-                                          .cwd_fd = cwd_fd > 0 ? cwd_fd : 0,
-                                          .uid = run->wrapper ? 0 : run->uid,
-                                          .gid = run->wrapper ? 0 : run->gid,
-                                          .cgroup_fd = run->cgroup_fd > 0 ? run->cgroup_fd : 0,
-                                          .flags = hook->version ? CHILD_KEEP_SURVIVORS : 0,
-                                          .timeout_usec = run->timeout_usec,
-                                          .kill_usec = run->kill_usec,
-                                          .on_line = run_on_line,
-                                          .on_exit = run_on_exit,
-                                          .userdata = run },
+                           &(ChildSpec){ .name = run->label,
+                                         .program_fd = run->wrapper_fd > 0 ? run->wrapper_fd : 0,
+                                         .argv = argv,
+                                         .env = env,
+                                         .cwd_fd = cwd_fd > 0 ? cwd_fd : 0,
+                                         .uid = run->wrapper ? 0 : run->uid,
+                                         .gid = run->wrapper ? 0 : run->gid,
+                                         .cgroup_fd = run->cgroup_fd > 0 ? run->cgroup_fd : 0,
+                                         .flags = hook->version ? CHILD_KEEP_SURVIVORS : 0,
+                                         .timeout_usec = run->timeout_usec,
+                                         .kill_usec = run->kill_usec,
+                                         .on_line = run_on_line,
+                                         .on_exit = run_on_exit,
+                                         .userdata = run },
                            &run->child, reterr);
 }
 
@@ -414,7 +425,8 @@ static void start_hook(HookRun *run) {
         if (r == -ENOEXEC)
                 words = "is neither a program nor begins with '#!'";
         run->record.result = strdup(words);
-        hook_ended(run, error_set(&run->error, r, "%s: %s: %s", run->phase, run->label ?: hook->name, words));
+        hook_ended(run, error_set(&run->error, r, "%s: %s: %s", run->phase,
+                                  run->label ?: hook->name, words));
 }
 
 /* The run is over before it is told. */
@@ -498,8 +510,8 @@ int hooks_run(sd_event *loop, const HookPhase *phase, HookRun **ret, Error **ret
         return 0;
 }
 
-int hooks_run_command(sd_event *loop, const HookPhase *phase, const char *name, const char *command, uid_t uid,
-                      gid_t gid, HookRun **ret, Error **reterr) {
+int hooks_run_command(sd_event *loop, const HookPhase *phase, const char *name, const char *command,
+                      uid_t uid, gid_t gid, HookRun **ret, Error **reterr) {
         _cleanup_(hooks_cancelp) HookRun *run = NULL;
         int r;
 
@@ -512,7 +524,7 @@ int hooks_run_command(sd_event *loop, const HookPhase *phase, const char *name, 
         run->command = strdup(command);
         if (!run->hooks || !run->command)
                 return -ENOMEM;
-        run->hooks[0] = (Hook) { .path = strdup("/bin/sh"), .name = strdup(name), .version = true };
+        run->hooks[0] = (Hook){ .path = strdup("/bin/sh"), .name = strdup(name), .version = true };
         run->n_hooks = 1;
         run->uid = uid;
         run->gid = gid;

@@ -38,7 +38,7 @@ typedef struct Socket {
 typedef struct Dump {
         Socket *sockets; /* NULL: only counted */
         size_t n;
-        uint16_t port;   /* 0: all */
+        uint16_t port; /* 0: all */
 } Dump;
 
 static Reach reach_of_v4(uint32_t address) {
@@ -82,7 +82,7 @@ static int diag_one(struct nlmsghdr *header, Dump *dump) {
                 if (attr->rta_type == INET_DIAG_SKV6ONLY && RTA_PAYLOAD(attr) >= 1)
                         v6_only = *(const uint8_t *) RTA_DATA(attr) != 0;
 
-        return dump_add(dump, &(Socket) {
+        return dump_add(dump, &(Socket){
                                       .inode = m->idiag_inode,
                                       .port = ntohs(m->id.idiag_sport),
                                       .reach = reach_of(m->idiag_family, m->id.idiag_src, v6_only),
@@ -99,8 +99,9 @@ static int diag_packet(void *data, size_t size, Dump *dump) {
                         return 1;
                 if (header->nlmsg_type == NLMSG_ERROR) {
                         const struct nlmsgerr *e = NLMSG_DATA(header);
-                        return header->nlmsg_len >= NLMSG_LENGTH(sizeof(*e)) && e->error < 0 ? e->error
-                                                                                             : -EIO;
+                        return header->nlmsg_len >= NLMSG_LENGTH(sizeof(*e)) && e->error < 0
+                                       ? e->error
+                                       : -EIO;
                 }
                 if (header->nlmsg_len < NLMSG_LENGTH(sizeof(struct inet_diag_msg)))
                         return -EBADMSG;
@@ -116,9 +117,11 @@ static int diag_dump(int family, unsigned state, Dump *dump) {
                 struct nlmsghdr header;
                 struct inet_diag_req_v2 request;
         } ask = {
-                .header = { .nlmsg_len = sizeof(ask), .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+                .header = { .nlmsg_len = sizeof(ask),
+                            .nlmsg_type = SOCK_DIAG_BY_FAMILY,
                             .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
-                .request = { .sdiag_family = (uint8_t) family, .sdiag_protocol = IPPROTO_TCP,
+                .request = { .sdiag_family = (uint8_t) family,
+                             .sdiag_protocol = IPPROTO_TCP,
                              .idiag_states = 1U << state },
         };
         _cleanup_close_ int fd = -EBADF;
@@ -142,7 +145,8 @@ static int diag_dump(int family, unsigned state, Dump *dump) {
 
 /* -------- /proc/net/tcp, where the kernel has no sock_diag -------- */
 
-/* Four words as the kernel prints them: each in the byte order of the machine, as they lie in memory. */
+/* Four words as the kernel prints them: each in the byte order of the machine, as they lie in
+ * memory. */
 static bool text_address(const char *hex, int family, uint32_t ret[4]) {
         memset(ret, 0, 4 * sizeof(*ret));
         for (unsigned i = 0; i < (family == AF_INET ? 1U : 4U); i++)
@@ -166,12 +170,14 @@ static int text_dump(int family, unsigned state, Dump *dump) {
                 uint32_t address[4];
 
                 if (sscanf(line,
-                           " %*u: %32[0-9A-F]:%x %*[0-9A-F:] %x %*[0-9A-F:] %*[0-9A-F:] %*x %*u %*u %llu",
+                           " %*u: %32[0-9A-F]:%x %*[0-9A-F:] %x %*[0-9A-F:] %*[0-9A-F:] %*x %*u "
+                           "%*u %llu",
                            local, &port, &at, &inode) != 4 ||
                     at != state || !text_address(local, family, address))
                         continue;
-                r = dump_add(dump, &(Socket) { .inode = inode, .port = (uint16_t) port,
-                                               .reach = reach_of(family, address, false) });
+                r = dump_add(dump, &(Socket){ .inode = inode,
+                                              .port = (uint16_t) port,
+                                              .reach = reach_of(family, address, false) });
         }
         (void) fclose(f);
         return r;
@@ -201,7 +207,8 @@ static int by_inode(const void *a, const void *b) {
         return x < y ? -1 : x > y;
 }
 
-/* Marks the sockets that this process holds. A process that is gone, or that we may not look into, holds none. */
+/* Marks the sockets that this process holds. A process that is gone, or that we may not look into,
+ * holds none. */
 static void mark_process(pid_t pid, Dump *dump) {
         char path[32], target[64];
         unsigned long long inode;
@@ -217,7 +224,7 @@ static void mark_process(pid_t pid, Dump *dump) {
                 target[n] = '\0';
                 if (sscanf(target, "socket:[%llu]", &inode) != 1)
                         continue;
-                Socket *found = bsearch(&(Socket) { .inode = inode }, dump->sockets, dump->n,
+                Socket *found = bsearch(&(Socket){ .inode = inode }, dump->sockets, dump->n,
                                         sizeof(Socket), by_inode);
                 if (found)
                         found->is_ours = true;
@@ -228,7 +235,7 @@ static void mark_process(pid_t pid, Dump *dump) {
 static int listeners(uint16_t port, const pid_t *pids, size_t n_pids, Dump *ret) {
         int r;
 
-        *ret = (Dump) { .port = port, .sockets = calloc(SOCKETS_MAX, sizeof(Socket)) };
+        *ret = (Dump){ .port = port, .sockets = calloc(SOCKETS_MAX, sizeof(Socket)) };
         if (!ret->sockets)
                 return -ENOMEM;
         r = dump_all(TCP_LISTEN, ret);
@@ -258,7 +265,8 @@ int listener_check(uint16_t port, const pid_t *pids, size_t n_pids) {
                 best = MAX(best, dump.sockets[i].reach);
         if (best == REACH_NOT)
                 return LISTENER_NONE;
-        /* Several may share a port (SO_REUSEPORT); any of those that are equally near may answer. */
+        /* Several may share a port (SO_REUSEPORT); any of those that are equally near may answer.
+         */
         for (size_t i = 0; i < dump.n; i++)
                 if (dump.sockets[i].reach == best && !dump.sockets[i].is_ours)
                         return LISTENER_OTHER;

@@ -22,7 +22,8 @@
 #define RESTART_MAX_USEC   SEC(30)
 #define RESTART_CALM_USEC  SEC(10) /* up for so long: the next restart is the first again */
 
-/* While something ends that cannot be watched (what a service left behind), it is looked at so often, and given up after so long. */
+/* While something ends that cannot be watched (what a service left behind), it is looked at so
+ * often, and given up after so long. */
 #define LOOK_USEC    MSEC(20)
 #define LOOK_GIVE_UP SEC(10)
 
@@ -72,7 +73,8 @@ static usec_t loop_now(const Service *s) {
 
 /* "a-web", "proxy". */
 static char *cgroup_name(const Service *s) {
-        return s->slot == SLOT_NONE ? strdup(s->name) : str_format("%s-%s", slot_name(s->slot), s->name);
+        return s->slot == SLOT_NONE ? strdup(s->name)
+                                    : str_format("%s-%s", slot_name(s->slot), s->name);
 }
 
 static void services_unlink(Services *services, const Service *s) {
@@ -100,7 +102,8 @@ static void service_leave(Service *s) {
                 (void) cgroup_remove(s->services->instance, name);
 }
 
-/* The event of the present state. Whoever is told may do anything, so nothing is touched afterwards. */
+/* The event of the present state. Whoever is told may do anything, so nothing is touched
+ * afterwards. */
 static int service_on_tell(sd_event_source *source, void *userdata) {
         Service *s = userdata;
         Services *services = s->services;
@@ -191,12 +194,14 @@ static void service_on_exit(Child *child, const ChildExit *how, void *userdata) 
         (void) child;
         child_exit_text(how, text);
         if (s->view && how->code == TREE_EXIT_NO_VIEW && how->took_usec < SEC(1))
-                (void) snprintf(text, sizeof(text), "exit %d (perhaps no mount namespace can be had)",
+                (void) snprintf(text, sizeof(text),
+                                "exit %d (perhaps no mount namespace can be had)",
                                 TREE_EXIT_NO_VIEW);
         service_ended(userdata, text);
 }
 
-/* One that was taken on. Only its parent may ask how it ended; that is us where this process was executed anew. */
+/* One that was taken on. Only its parent may ask how it ended; that is us where this process was
+ * executed anew. */
 static int service_on_pidfd(sd_event_source *source, int fd, uint32_t events, void *userdata) {
         siginfo_t info = { 0 };
         char text[96] = "ended";
@@ -204,9 +209,10 @@ static int service_on_pidfd(sd_event_source *source, int fd, uint32_t events, vo
         (void) source;
         (void) events;
         if (waitid(P_PIDFD, (id_t) fd, &info, WEXITED | WNOHANG) == 0 && info.si_pid > 0)
-                child_exit_text(&(ChildExit) { .code = info.si_code == CLD_EXITED ? info.si_status : -1,
-                                               .signal = info.si_code == CLD_EXITED ? 0 : info.si_status },
-                                text);
+                child_exit_text(
+                        &(ChildExit){ .code = info.si_code == CLD_EXITED ? info.si_status : -1,
+                                      .signal = info.si_code == CLD_EXITED ? 0 : info.si_status },
+                        text);
         service_ended(userdata, text);
         return 0;
 }
@@ -246,7 +252,8 @@ static int make_argv(const Service *s, char ***ret) {
         return r;
 }
 
-/* Anew for each start: an empty group may have been cleaned away, and a process that was taken on may have been in none. */
+/* Anew for each start: an empty group may have been cleaned away, and a process that was taken on
+ * may have been in none. */
 static int service_enter_cgroup(Service *s, Error **reterr) {
         _cleanup_free_ char *name = cgroup_name(s);
         int r;
@@ -275,17 +282,17 @@ static int service_spawn(Service *s, int wait_fd, Error **reterr) {
         if (log_fd < 0)
                 return error_set(reterr, log_fd, "open its log: %s", strerror(-log_fd));
         r = child_spawn(s->services->loop,
-                        &(ChildSpec) { .name = s->name,
-                                       .program_fd = s->services->tree_fd,
-                                       .argv = argv,
-                                       .env = s->env,
-                                       .output_fd = log_fd,
-                                       .pass_fds = &wait_fd,
-                                       .n_pass_fds = 1,
-                                       .cgroup_fd = service_has_cgroup(s) ? s->cgroup_fd : 0,
-                                       .flags = CHILD_DETACHED | CHILD_KEEP_SURVIVORS,
-                                       .on_exit = service_on_exit,
-                                       .userdata = s },
+                        &(ChildSpec){ .name = s->name,
+                                      .program_fd = s->services->tree_fd,
+                                      .argv = argv,
+                                      .env = s->env,
+                                      .output_fd = log_fd,
+                                      .pass_fds = &wait_fd,
+                                      .n_pass_fds = 1,
+                                      .cgroup_fd = service_has_cgroup(s) ? s->cgroup_fd : 0,
+                                      .flags = CHILD_DETACHED | CHILD_KEEP_SURVIVORS,
+                                      .on_exit = service_on_exit,
+                                      .userdata = s },
                         &s->child, reterr);
         if (r < 0)
                 return r;
@@ -295,7 +302,8 @@ static int service_spawn(Service *s, int wait_fd, Error **reterr) {
         return r < 0 ? error_set(reterr, r, "look at it: %s", strerror(-r)) : 0;
 }
 
-/* Known first, on disk, then allowed to begin. Where the owner refuses, the pair is closed and the program ends. */
+/* Known first, on disk, then allowed to begin. Where the owner refuses, the pair is closed and the
+ * program ends. */
 static int service_begin(Service *s, Error **reterr) {
         _cleanup_close_ int ours = -EBADF, its = -EBADF;
         Services *services = s->services;
@@ -323,7 +331,8 @@ static bool is_being_ended(const Service *s) {
         return false;
 }
 
-/* What an earlier run left behind (workers of a process that was killed) would be in the way. True: not yet. */
+/* What an earlier run left behind (workers of a process that was killed) would be in the way. True:
+ * not yet. */
 static bool must_wait(Service *s) {
         usec_t now = loop_now(s);
 
@@ -373,13 +382,14 @@ static int service_on_timer(sd_event_source *source, uint64_t usec, void *userda
         return 0;
 }
 
-static int service_new(Services *services, Slot slot, const char *name, Service **ret, Error **reterr) {
+static int service_new(Services *services, Slot slot, const char *name, Service **ret,
+                       Error **reterr) {
         _cleanup_(service_freep) Service *s = calloc(1, sizeof(*s));
         int r;
 
         if (!s)
                 return -ENOMEM;
-        *s = (Service) {
+        *s = (Service){
                 .services = services,
                 .slot = slot,
                 .name = strdup(name),
@@ -390,7 +400,8 @@ static int service_new(Services *services, Slot slot, const char *name, Service 
         };
         if (!s->name)
                 return -ENOMEM;
-        r = sd_event_add_time(services->loop, &s->timer, CLOCK_MONOTONIC, 0, MSEC(1), service_on_timer, s);
+        r = sd_event_add_time(services->loop, &s->timer, CLOCK_MONOTONIC, 0, MSEC(1),
+                              service_on_timer, s);
         if (r >= 0)
                 r = sd_event_source_set_enabled(s->timer, SD_EVENT_OFF);
         if (r >= 0)
@@ -406,18 +417,20 @@ static int service_new(Services *services, Slot slot, const char *name, Service 
 }
 
 /* A service that is known, waits, and has no time set. */
-static int services_add(Services *services, const ServiceSpec *spec, Service **ret, Error **reterr) {
+static int services_add(Services *services, const ServiceSpec *spec, Service **ret,
+                        Error **reterr) {
         _cleanup_(service_freep) Service *s = NULL;
         size_t n = 0;
         int r;
 
         if (services_lookup(services, spec->slot, spec->name))
-                return error_set(reterr, -EEXIST, "service %s: there is one in slot '%s'", spec->name,
-                                 slot_name(spec->slot));
+                return error_set(reterr, -EEXIST, "service %s: there is one in slot '%s'",
+                                 spec->name, slot_name(spec->slot));
         for (const Service *o = services->first; o; o = o->next)
                 n++;
         if (n >= SERVICES_MAX)
-                return error_set(reterr, -E2BIG, "service %s: there are %zu already", spec->name, n);
+                return error_set(reterr, -E2BIG, "service %s: there are %zu already", spec->name,
+                                 n);
 
         r = service_new(services, spec->slot, spec->name, &s, reterr);
         if (r < 0)
@@ -452,7 +465,8 @@ int services_start(Services *services, const ServiceSpec *spec, Error **reterr) 
 
 /* -------- what ran before this process -------- */
 
-/* Still tendril-tree: it was not let begin, and ends at the closed pair, or begins this very moment. */
+/* Still tendril-tree: it was not let begin, and ends at the closed pair, or begins this very
+ * moment. */
 static bool has_begun(pid_t pid) {
         char path[32], exe[PATH_MAX];
         const char *name;
@@ -467,8 +481,8 @@ static bool has_begun(pid_t pid) {
         return !name || !str_has_prefix(name + 1, "tendril-tree");
 }
 
-/* Takes hold of what the record names; false: it does not run any more. The pid is looked at again behind the
- * descriptor: from then on it cannot become another's. */
+/* Takes hold of what the record names; false: it does not run any more. The pid is looked at again
+ * behind the descriptor: from then on it cannot become another's. */
 static bool service_attach(Service *s, const ServiceRecord *record) {
         char boot_id[37];
         uint64_t start_time;
@@ -479,8 +493,10 @@ static bool service_attach(Service *s, const ServiceRecord *record) {
                 return false;
         s->session = pid;
         s->pidfd = (int) syscall(SYS_pidfd_open, pid, 0);
-        if (s->pidfd < 0 || process_start_time(pid, &start_time) < 0 || start_time != record->start_time ||
-            sd_event_add_io(s->services->loop, &s->watch, s->pidfd, EPOLLIN, service_on_pidfd, s) < 0) {
+        if (s->pidfd < 0 || process_start_time(pid, &start_time) < 0 ||
+            start_time != record->start_time ||
+            sd_event_add_io(s->services->loop, &s->watch, s->pidfd, EPOLLIN, service_on_pidfd, s) <
+                    0) {
                 service_forget_process(s);
                 return false;
         }
@@ -489,7 +505,8 @@ static bool service_attach(Service *s, const ServiceRecord *record) {
         return true;
 }
 
-/* A process that was started where there were no cgroups, or in another one, is not ended by ours. */
+/* A process that was started where there were no cgroups, or in another one, is not ended by ours.
+ */
 static void check_cgroup(Service *s) {
         _cleanup_free_ pid_t *pids = calloc(PIDS_MAX, sizeof(*pids));
         int n = pids && service_has_cgroup(s) ? cgroup_pids(s->cgroup_fd, pids, PIDS_MAX) : 0;
@@ -587,7 +604,7 @@ int services_new(sd_event *loop, const ServicesConfig *config, Services **ret, E
 
         if (!services)
                 return -ENOMEM;
-        *services = (Services) {
+        *services = (Services){
                 .loop = sd_event_ref(loop),
                 .instance = strdup(config->instance),
                 .log_fd = file_mkdirs_at(AT_FDCWD, config->log_dir, 0755),

@@ -1,8 +1,8 @@
 #pragma once
 
 /*
- * The supervisor's own structures, shared by own.c (the life of a service) and ownask.c (what belongs to it, and what may be asked of
- * it). Private to agent/service.
+ * The supervisor's own structures, shared by own.c (the life of a service) and ownask.c (what
+ * belongs to it, and what may be asked of it). Private to agent/service.
  */
 
 #include <signal.h>
@@ -31,12 +31,12 @@ struct Service {
         usec_t stop_usec;
 
         ServiceState state;
-        pid_t pid;           /* of its first process while that lives */
-        pid_t session;       /* its number also afterwards: of what it left behind */
+        pid_t pid;     /* of its first process while that lives */
+        pid_t session; /* its number also afterwards: of what it left behind */
         uint64_t start_time;
         int pidfd;
         int cgroup_fd;
-        Child *child;        /* started here */
+        Child *child;           /* started here */
         sd_event_source *watch; /* else: taken on */
         sd_event_source *timer; /* WAITING: the next start. STOPPING: the next look. */
         sd_event_source *tell;  /* the event of the present state, from the loop */

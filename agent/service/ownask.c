@@ -66,7 +66,7 @@ void service_signal_all(const Service *s, int signal) {
 /* -------- asked of it -------- */
 
 void service_status(const Service *s, ServiceStatus *ret) {
-        *ret = (ServiceStatus) {
+        *ret = (ServiceStatus){
                 .slot = s->slot,
                 .name = s->name,
                 .state = s->state,
@@ -112,7 +112,8 @@ bool services_find(const Services *services, Slot slot, const char *name, Servic
         return true;
 }
 
-size_t services_pids(const Services *services, Slot slot, const char *name, pid_t *ret, size_t max) {
+size_t services_pids(const Services *services, Slot slot, const char *name, pid_t *ret,
+                     size_t max) {
         size_t n = 0;
 
         for (const Service *s = services->first; s; s = s->next)
@@ -153,7 +154,8 @@ static uint64_t service_peak(const Service *s) {
         if (service_has_cgroup(s) && file_read_at(s->cgroup_fd, "memory.peak", &text) >= 0 &&
             sscanf(buf_str(&text), "%llu", &bytes) == 1)
                 return bytes;
-        return pids ? session_peak(pids, MIN(service_pids(s, pids, PIDS_MAX), (size_t) PIDS_MAX)) : 0;
+        return pids ? session_peak(pids, MIN(service_pids(s, pids, PIDS_MAX), (size_t) PIDS_MAX))
+                    : 0;
 }
 
 uint64_t services_peak(const Services *services, Slot slot) {

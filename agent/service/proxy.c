@@ -13,7 +13,8 @@
 /* Elastic Beanstalk's name for the file that replaces the location of the application. */
 #define APPLICATION_CONF "00_application.conf"
 
-/* nginx reads text in double quotes to the next quote, with backslashes, and expands variables and (in include) patterns. */
+/* nginx reads text in double quotes to the next quote, with backslashes, and expands variables and
+ * (in include) patterns. */
 static bool path_is_plain(const char *path) {
         if (!path || path[0] != '/')
                 return false;
@@ -41,7 +42,8 @@ static int check_path(const char *what, const char *path, Error **reterr) {
         if (path_is_plain(path))
                 return 0;
         return error_set(reterr, -EINVAL,
-                         "proxy: %s '%s': must be an absolute path without control characters and \" \\ $ * ? [",
+                         "proxy: %s '%s': must be an absolute path without control characters and "
+                         "\" \\ $ * ? [",
                          what, path ?: "");
 }
 
@@ -76,7 +78,8 @@ static int check_config(const ProxyConfig *config, Error **reterr) {
 
 /* What makes the process: not reached by a bundle's text. */
 static int render_main(const ProxyConfig *config, Buf *ret) {
-        int r = buf_append_str(ret, "# Made by tendril when its configuration or the bundle changes; changes by hand are lost.\n");
+        int r = buf_append_str(ret, "# Made by tendril when its configuration or the bundle "
+                                    "changes; changes by hand are lost.\n");
 
         if (r >= 0 && config->user)
                 r = buf_printf(ret, "user %s;\nworker_rlimit_nofile 65536;\n", config->user);
@@ -92,10 +95,12 @@ static int render_main(const ProxyConfig *config, Buf *ret) {
         return r;
 }
 
-/* Names and formats as a bundle written for Elastic Beanstalk expects them (its log format "main", $connection_upgrade). Of the other
- * directives of http{} none is set here that a bundle may set: nginx refuses a second one. */
+/* Names and formats as a bundle written for Elastic Beanstalk expects them (its log format "main",
+ * $connection_upgrade). Of the other directives of http{} none is set here that a bundle may set:
+ * nginx refuses a second one. */
 static int render_http(const ProxyConfig *config, Buf *ret) {
-        static const char *const temporary[] = { "client_body", "proxy", "fastcgi", "uwsgi", "scgi" };
+        static const char *const temporary[] = { "client_body", "proxy", "fastcgi", "uwsgi",
+                                                 "scgi" };
         int r;
 
         r = buf_append_str(
@@ -143,8 +148,9 @@ static int render_includes(const char *const *list, const char *indent, Buf *ret
         return r;
 }
 
-/* The look-up stands in the location and not in the server, so that a bundle's own open_file_cache there is no second one. What
- * was sent already and is not idempotent is never sent twice (nginx's own rule); a kept-alive connection that the application closed is. */
+/* The look-up stands in the location and not in the server, so that a bundle's own open_file_cache
+ * there is no second one. What was sent already and is not idempotent is never sent twice (nginx's
+ * own rule); a kept-alive connection that the application closed is. */
 static int render_location(const ProxyConfig *config, const char *headers, Buf *ret) {
         return buf_printf(ret,
                           "\n"
@@ -183,12 +189,13 @@ static int render_server(const ProxyConfig *config, Buf *ret) {
         if (r >= 0)
                 r = render_includes(config->server_includes, "        ", ret);
         if (r >= 0 && !replaces_application(config->server_includes)) {
-                r = render_location(config,
-                                    "            proxy_set_header Host $host;\n"
-                                    "            proxy_set_header X-Real-IP $remote_addr;\n"
-                                    "            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n"
-                                    "            proxy_set_header X-Forwarded-Proto $tendril_proto;\n",
-                                    ret);
+                r = render_location(
+                        config,
+                        "            proxy_set_header Host $host;\n"
+                        "            proxy_set_header X-Real-IP $remote_addr;\n"
+                        "            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n"
+                        "            proxy_set_header X-Forwarded-Proto $tendril_proto;\n",
+                        ret);
                 if (r >= 0 && config->max_body_bytes > 0)
                         r = buf_printf(ret, "            client_max_body_size %llu;\n",
                                        (unsigned long long) config->max_body_bytes);
@@ -198,8 +205,8 @@ static int render_server(const ProxyConfig *config, Buf *ret) {
         return r < 0 ? r : buf_append_str(ret, "    }\n");
 }
 
-/* The application's usual port: asked by locations of the bundle (who came from the server above, whose headers go on as they
- * are) and by programs on this host. */
+/* The application's usual port: asked by locations of the bundle (who came from the server above,
+ * whose headers go on as they are) and by programs on this host. */
 static int render_fixed(const ProxyConfig *config, Buf *ret) {
         int r;
 
@@ -289,9 +296,11 @@ static void test_on_exit(Child *child, const ChildExit *how, void *userdata) {
         (void) child;
         child_exit_text(how, text);
         if (how->timed_out)
-                r = error_set(&err, -ETIMEDOUT, "the test of the proxy's configuration did not end: %s", text);
+                r = error_set(&err, -ETIMEDOUT,
+                              "the test of the proxy's configuration did not end: %s", text);
         else if (how->code != 0)
-                r = error_set(&err, -EINVAL, "nginx refuses the configuration: %s", test->sentence ?: text);
+                r = error_set(&err, -EINVAL, "nginx refuses the configuration: %s",
+                              test->sentence ?: text);
         test->done(test->userdata, r, err);
 }
 
@@ -309,17 +318,19 @@ int proxy_test(sd_event *loop, const char *program, const char *conf_path, const
         test->done = done;
         test->userdata = userdata;
 
-        const char *const argv[] = { program, "-t", "-c", conf_path, "-p", run_dir, "-e", log, NULL };
+        const char *const argv[] = {
+                program, "-t", "-c", conf_path, "-p", run_dir, "-e", log, NULL
+        };
         char **copy = strv_copy((char *const *) (uintptr_t) argv);
         if (!copy)
                 return -ENOMEM;
         r = child_spawn(loop,
-                        &(ChildSpec) { .name = "nginx -t",
-                                       .argv = copy,
-                                       .timeout_usec = TEST_TIMEOUT_USEC,
-                                       .on_line = test_on_line,
-                                       .on_exit = test_on_exit,
-                                       .userdata = test },
+                        &(ChildSpec){ .name = "nginx -t",
+                                      .argv = copy,
+                                      .timeout_usec = TEST_TIMEOUT_USEC,
+                                      .on_line = test_on_line,
+                                      .on_exit = test_on_exit,
+                                      .userdata = test },
                         &test->child, reterr);
         (void) strv_free(copy);
         if (r < 0)
@@ -342,7 +353,8 @@ static int append_quoted(Buf *buf, const char *text) {
 char *proxy_command(const char *program, const char *conf_path, const char *run_dir) {
         _cleanup_(buf_done) Buf command = BUF_INIT(LIMIT_COMMAND_BYTES);
         _cleanup_free_ char *log = str_format("%s/start.log", run_dir);
-        const char *const parts[] = { program, "-c", conf_path, "-p", run_dir, "-e", log, "-g", "daemon off;" };
+        const char *const parts[] = { program, "-c", conf_path, "-p",         run_dir,
+                                      "-e",    log,  "-g",      "daemon off;" };
         int r = log ? buf_append_str(&command, "exec") : -ENOMEM;
 
         for (size_t i = 0; r >= 0 && i < ELEMENTS(parts); i++) {

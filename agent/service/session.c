@@ -12,7 +12,8 @@
 
 #define SIGNAL_MAX 4096
 
-/* state and session of a process (proc(5), fields 3 and 6 of stat, behind the name, which may have blanks and brackets). */
+/* state and session of a process (proc(5), fields 3 and 6 of stat, behind the name, which may have
+ * blanks and brackets). */
 static bool read_stat(pid_t pid, char *ret_state, pid_t *ret_session) {
         _cleanup_(buf_done) Buf text = BUF_INIT(4096);
         char path[64];
@@ -40,7 +41,8 @@ size_t session_pids(pid_t session, pid_t *ret, size_t max) {
                 char state;
 
                 if (str_to_u64(e->d_name, &pid) < 0 || pid > INT32_MAX ||
-                    !read_stat((pid_t) pid, &state, &of) || of != session || state == 'Z' || state == 'X')
+                    !read_stat((pid_t) pid, &state, &of) || of != session || state == 'Z' ||
+                    state == 'X')
                         continue;
                 if (n < max)
                         ret[n] = (pid_t) pid;

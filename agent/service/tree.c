@@ -103,16 +103,16 @@ int tree_run(sd_event *loop, int program_fd, const char *verb, char *const *args
         if (r < 0)
                 return error_set(reterr, r, "%s: %s", verb, strerror(-r));
         r = child_spawn(loop,
-                        &(ChildSpec) { .name = "tendril-tree",
-                                       .program_fd = program_fd,
-                                       .argv = argv,
-                                       .pass_fds = &dir_fd,
-                                       .n_pass_fds = dir_fd >= 0 ? 1 : 0,
-                                       .flags = CHILD_PDEATHSIG,
-                                       .timeout_usec = timeout_usec,
-                                       .on_line = tree_on_line,
-                                       .on_exit = tree_on_exit,
-                                       .userdata = task },
+                        &(ChildSpec){ .name = "tendril-tree",
+                                      .program_fd = program_fd,
+                                      .argv = argv,
+                                      .pass_fds = &dir_fd,
+                                      .n_pass_fds = dir_fd >= 0 ? 1 : 0,
+                                      .flags = CHILD_PDEATHSIG,
+                                      .timeout_usec = timeout_usec,
+                                      .on_line = tree_on_line,
+                                      .on_exit = tree_on_exit,
+                                      .userdata = task },
                         &task->child, reterr);
         if (r < 0)
                 return error_wrap(reterr, r, "%s", verb);

@@ -14,15 +14,17 @@
 #include "service/tree.h"
 
 /* From linux/mount.h, which older C libraries cannot include beside sys/mount.h. */
-#define TREE_OPEN_CLONE    1U
-#define TREE_MOVE_F_EMPTY  0x00000004U
-#define TREE_MOVE_T_EMPTY  0x00000040U
-#define TREE_MOVE_BENEATH  0x00000200U
+#define TREE_OPEN_CLONE   1U
+#define TREE_MOVE_F_EMPTY 0x00000004U
+#define TREE_MOVE_T_EMPTY 0x00000040U
+#define TREE_MOVE_BENEATH 0x00000200U
 
-/* Mounts at one path, one over the other, that are taken off at once: left by others or by a crash. */
+/* Mounts at one path, one over the other, that are taken off at once: left by others or by a crash.
+ */
 #define STACK_MAX 64
 
-/* A mount of the folder that is nowhere yet; it may be put into any mount namespace that we are in by then. */
+/* A mount of the folder that is nowhere yet; it may be put into any mount namespace that we are in
+ * by then. */
 static int clone_folder(int dir_fd) {
         long fd = syscall(SYS_open_tree, dir_fd, "",
                           TREE_OPEN_CLONE | O_CLOEXEC | (unsigned) AT_EMPTY_PATH);
@@ -37,7 +39,8 @@ static int put_mount(int mount_fd, int at_fd, unsigned flags) {
                        : 0;
 }
 
-/* Goes to the namespace, keeps the own one in *ret_back (or -1 where there was nothing to do). Not being allowed to is fine: then it is done here. */
+/* Goes to the namespace, keeps the own one in *ret_back (or -1 where there was nothing to do). Not
+ * being allowed to is fine: then it is done here. */
 static int enter_ns(const char *ns, int *ret_back) {
         _cleanup_close_ int fd = -EBADF, own = -EBADF;
         struct stat a, b;
@@ -78,8 +81,8 @@ static int resolve_path(const char *path, bool make, char ret[PATH_MAX], Error *
         char parent[PATH_MAX], real[PATH_MAX];
         const char *name = strrchr(path, '/');
 
-        if (path[0] != '/' || name[1] == '\0' || strlen(path) >= PATH_MAX || str_equal(name, "/..") ||
-            str_equal(name, "/."))
+        if (path[0] != '/' || name[1] == '\0' || strlen(path) >= PATH_MAX ||
+            str_equal(name, "/..") || str_equal(name, "/."))
                 return error_set(reterr, -EINVAL, "'%s' is no absolute path of a folder", path);
 
         (void) snprintf(parent, sizeof(parent), "%.*s", (int) MAX(name - path, 1), path);
@@ -141,15 +144,17 @@ static int stack_cut(const char *path, int n, Error **reterr) {
                 int depth = stack_depth(path);
 
                 if (depth <= n)
-                        return depth < 0 ? error_set(reterr, depth, "mountinfo: %s", strerror(-depth))
-                                         : 0;
+                        return depth < 0
+                                       ? error_set(reterr, depth, "mountinfo: %s", strerror(-depth))
+                                       : 0;
                 if (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0)
                         return error_set(reterr, -errno, "unmount %s: %s", path, strerror(errno));
         }
         return error_set(reterr, -EBUSY, "unmount %s: there is always one more", path);
 }
 
-/* Whether what is mounted in the mount of this folder shows in its peers (proc(5): the fields before the dash). */
+/* Whether what is mounted in the mount of this folder shows in its peers (proc(5): the fields
+ * before the dash). */
 static bool is_shared(int dir_fd) {
         _cleanup_free_ char *line = NULL;
         char path[64];
@@ -175,9 +180,10 @@ static bool is_shared(int dir_fd) {
         return shared;
 }
 
-/* Beneath what is mounted at the path, through a peer of the mount above it: in a namespace that ends with us, the folder above is
- * bound a second time, still a peer, and without what is mounted in it; what is mounted there comes to
- * the path under what stands on it. Nothing is changed where the mount above is not shared: -EINVAL. */
+/* Beneath what is mounted at the path, through a peer of the mount above it: in a namespace that
+ * ends with us, the folder above is bound a second time, still a peer, and without what is mounted
+ * in it; what is mounted there comes to the path under what stands on it. Nothing is changed where
+ * the mount above is not shared: -EINVAL. */
 static int tuck_mount(int mount_fd, const char *path) {
         _cleanup_close_ int home = -EBADF, parent = -EBADF, peer = -EBADF, at = -EBADF;
         char above[PATH_MAX];
@@ -211,8 +217,10 @@ static int tuck_mount(int mount_fd, const char *path) {
         return r;
 }
 
-/* The new one under the one that stands there, then that one off: the path shows the one, then the other. */
-static int turn_mount(int mount_fd, int at_fd, const char *path, TreeMountWay first, Error **reterr) {
+/* The new one under the one that stands there, then that one off: the path shows the one, then the
+ * other. */
+static int turn_mount(int mount_fd, int at_fd, const char *path, TreeMountWay first,
+                      Error **reterr) {
         int r = -EINVAL;
 
         if (first <= TREE_MOUNT_BENEATH)
@@ -248,7 +256,8 @@ static int make_point(const char *path, Error **reterr) {
         return 0;
 }
 
-static int mount_here(int app_fd, int mount_fd, const char *path, TreeMountWay first, Error **reterr) {
+static int mount_here(int app_fd, int mount_fd, const char *path, TreeMountWay first,
+                      Error **reterr) {
         _cleanup_close_ int at = -EBADF;
         int depth, r;
 
@@ -287,7 +296,8 @@ static int link_here(int app_fd, const char *path, Error **reterr) {
 
         (void) unlink(temporary);
         if (symlink(target, temporary) < 0)
-                return error_set(reterr, -errno, "make the link %s: %s", temporary, strerror(errno));
+                return error_set(reterr, -errno, "make the link %s: %s", temporary,
+                                 strerror(errno));
         (void) rmdir(path);
         if (rename(temporary, path) < 0) {
                 int r = -errno;
@@ -297,12 +307,14 @@ static int link_here(int app_fd, const char *path, Error **reterr) {
         return TREE_WAS_LINK;
 }
 
-int treemount_mount(int app_fd, const char *path, const char *ns, TreeMountWay first, Error **reterr) {
+int treemount_mount(int app_fd, const char *path, const char *ns, TreeMountWay first,
+                    Error **reterr) {
         _cleanup_close_ int mount_fd = -EBADF, back = -EBADF;
         char real[PATH_MAX];
         int r;
 
-        /* In the namespace in which the descriptor was opened; mounts of another one cannot be bound. */
+        /* In the namespace in which the descriptor was opened; mounts of another one cannot be
+         * bound. */
         mount_fd = clone_folder(app_fd);
         if (mount_fd < 0 && mount_fd != -EPERM && mount_fd != -ENOSYS)
                 return error_set(reterr, mount_fd, "bind the folder: %s", strerror(-mount_fd));

@@ -32,7 +32,7 @@ static bool add_folder(TreeView *view, const char *name, const char *dir) {
         if (view->n_folders >= TREE_VIEW_FOLDERS_MAX || name[0] == '\0' || name[0] == '.' ||
             strchr(name, '/') || dir[0] != '/')
                 return false;
-        view->folders[view->n_folders++] = (TreeFolder) { name, dir };
+        view->folders[view->n_folders++] = (TreeFolder){ name, dir };
         return true;
 }
 
@@ -107,7 +107,7 @@ static bool parse_option(TreeView *view, char *arg) {
 bool treeview_parse(int argc, char **argv, TreeView *ret) {
         int i = 0;
 
-        *ret = (TreeView) { .wait_fd = -EBADF };
+        *ret = (TreeView){ .wait_fd = -EBADF };
         for (; i < argc && !str_equal(argv[i], "--"); i++)
                 if (!parse_option(ret, argv[i]))
                         return false;
@@ -128,7 +128,8 @@ static int bind_fd(int fd, const char *path) {
         return mount(source, path, NULL, MS_BIND | MS_REC, NULL) < 0 ? -errno : 0;
 }
 
-/* One entry of the real /var in the tmpfs that hides it: folders and files bound, links made again, other things left out. */
+/* One entry of the real /var in the tmpfs that hides it: folders and files bound, links made again,
+ * other things left out. */
 static int carry_entry(int var_fd, const char *name) {
         _cleanup_close_ int fd = -EBADF, made = -EBADF;
         char path[PATH_MAX], target[PATH_MAX];
@@ -168,7 +169,8 @@ static int carry_all(DIR *var, Error **reterr) {
                         continue;
                 r = carry_entry(dirfd(var), e->d_name);
                 if (r < 0)
-                        return error_set(reterr, r, "view: bind /var/%s: %s", e->d_name, strerror(-r));
+                        return error_set(reterr, r, "view: bind /var/%s: %s", e->d_name,
+                                         strerror(-r));
         }
 }
 
@@ -208,7 +210,8 @@ static int open_folders(const TreeView *view, int fds[TREE_VIEW_FOLDERS_MAX], Er
         return 0;
 }
 
-static int bind_folders(const TreeView *view, const int fds[TREE_VIEW_FOLDERS_MAX], Error **reterr) {
+static int bind_folders(const TreeView *view, const int fds[TREE_VIEW_FOLDERS_MAX],
+                        Error **reterr) {
         char path[PATH_MAX];
         int r;
 
@@ -229,7 +232,8 @@ int treeview_enter(const TreeView *view, Error **reterr) {
 
         for (size_t i = 0; i < TREE_VIEW_FOLDERS_MAX; i++)
                 fds[i] = -EBADF;
-        /* What is mounted on the host later is seen here (file systems of an operator), nothing of ours is seen there. */
+        /* What is mounted on the host later is seen here (file systems of an operator), nothing of
+         * ours is seen there. */
         if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
                 return fail("make all mounts slaves", reterr);
         /* The folders may lie below what is hidden next. */
@@ -291,8 +295,9 @@ int treeview_run(const TreeView *view, Error **reterr) {
                 return r;
         if (!view->plain) {
                 if (unshare(CLONE_NEWNS) < 0)
-                        return errno == EPERM || errno == ENOSYS ? TREE_VIEW_NONE
-                                                                 : fail("a mount namespace", reterr);
+                        return errno == EPERM || errno == ENOSYS
+                                       ? TREE_VIEW_NONE
+                                       : fail("a mount namespace", reterr);
                 r = treeview_enter(view, reterr);
                 if (r < 0)
                         return r == -EPERM ? TREE_VIEW_NONE : r;
@@ -303,7 +308,8 @@ int treeview_run(const TreeView *view, Error **reterr) {
         if (r < 0)
                 return r;
 
-        /* Nothing of the agent's goes on; kernels before 5.9 do not know the call, and there all is O_CLOEXEC already. */
+        /* Nothing of the agent's goes on; kernels before 5.9 do not know the call, and there all is
+         * O_CLOEXEC already. */
         (void) syscall(SYS_close_range, 3U, ~0U, 0U);
         (void) execvp(view->argv[0], view->argv);
         return fail(view->argv[0], reterr);

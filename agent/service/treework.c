@@ -13,7 +13,8 @@
 #include "agent/limits.h"
 #include "base/str.h"
 
-/* Levels: what an archive may have and a little; and what a build may make of it (a descriptor each). */
+/* Levels: what an archive may have and a little; and what a build may make of it (a descriptor
+ * each). */
 #define DEPTH_OWN  (LIMIT_ARCHIVE_DEPTH + 8)
 #define DEPTH_WALK 256
 
@@ -40,7 +41,8 @@ struct Walk {
         unsigned depth_max;
         bool skip_mounts; /* else a mount point is an error */
         int (*on_entry)(Walk *walk, const Entry *entry, Error **reterr);
-        int (*on_leave)(Walk *walk, int dir_fd, const char *name, Error **reterr); /* NULL: nothing */
+        int (*on_leave)(Walk *walk, int dir_fd, const char *name,
+                        Error **reterr); /* NULL: nothing */
         int (*on_too_deep)(Walk *walk, const Entry *entry, Error **reterr);
         void *userdata;
 
@@ -75,8 +77,8 @@ static int walk_error(const Walk *walk, int code, const char *name, const char *
         return error_set(reterr, code, "%s%s: %s", shown ?: "", shown_name ?: "?", words);
 }
 
-/* Opens what name is, not what it leads to, and not across a mount: -EXDEV. Kernels before 5.6 and filters that do not know
- * openat2() get openat(), which does not see mounts. */
+/* Opens what name is, not what it leads to, and not across a mount: -EXDEV. Kernels before 5.6 and
+ * filters that do not know openat2() get openat(), which does not see mounts. */
 static int open_entry(int dir_fd, const char *name) {
         const struct open_how how = {
                 .flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
@@ -125,8 +127,8 @@ static int walk_one(Walk *walk, int dir_fd, const char *name, Error **reterr) {
         if (fd == -EXDEV && walk->skip_mounts)
                 return 0;
         if (fd == -EXDEV)
-                return walk_error(walk, fd, name, "another file system is mounted there; unmount it",
-                                  reterr);
+                return walk_error(walk, fd, name,
+                                  "another file system is mounted there; unmount it", reterr);
         if (fd < 0)
                 return walk_error(walk, fd, name, strerror(-fd), reterr);
 
@@ -136,9 +138,9 @@ static int walk_one(Walk *walk, int dir_fd, const char *name, Error **reterr) {
 
         bool is_dir = S_ISDIR(entry.st.st_mode);
         if (is_dir && walk->depth >= walk->depth_max)
-                return walk->on_too_deep
-                               ? walk->on_too_deep(walk, &entry, reterr)
-                               : walk_error(walk, -ELOOP, name, "too many folders in folders", reterr);
+                return walk->on_too_deep ? walk->on_too_deep(walk, &entry, reterr)
+                                         : walk_error(walk, -ELOOP, name,
+                                                      "too many folders in folders", reterr);
 
         r = walk->on_entry(walk, &entry, reterr);
         if (r != 0)
@@ -197,7 +199,8 @@ static int fd_chown(int fd, const struct stat *st, uid_t uid, gid_t gid) {
         return fchownat(fd, "", uid, gid, AT_EMPTY_PATH) < 0 ? -errno : 0;
 }
 
-/* Access lists would let in others than the mode shows. Most files have none, many file systems know none. */
+/* Access lists would let in others than the mode shows. Most files have none, many file systems
+ * know none. */
 static void fd_drop_acl(int fd, bool is_dir) {
         char path[32];
 
@@ -240,7 +243,8 @@ static int own_entry(Walk *walk, const Entry *entry, Error **reterr) {
 
         if (!S_ISDIR(st->st_mode) && !S_ISREG(st->st_mode) && !S_ISLNK(st->st_mode))
                 return walk_error(walk, -EPERM, entry->name,
-                                  "is no folder, file or link; versions may hold nothing else", reterr);
+                                  "is no folder, file or link; versions may hold nothing else",
+                                  reterr);
         if (!S_ISDIR(st->st_mode) && st->st_nlink != 1)
                 return walk_error(walk, -EMLINK, entry->name,
                                   "has more than one name; one of them may be outside", reterr);
@@ -299,7 +303,8 @@ static int copy_bytes(int from_fd, int to_fd) {
                 if (n < 0)
                         break;
         }
-        /* What copy_file_range() could not do (other file systems, kernels that answer 0): both stand where it stopped. */
+        /* What copy_file_range() could not do (other file systems, kernels that answer 0): both
+         * stand where it stopped. */
         for (;;) {
                 ssize_t n = read(from_fd, block, sizeof(block));
                 if (n == 0)
@@ -315,7 +320,8 @@ static int copy_bytes(int from_fd, int to_fd) {
         }
 }
 
-/* Opens a regular file that was looked at through O_PATH for reading: the same inode, or nothing. */
+/* Opens a regular file that was looked at through O_PATH for reading: the same inode, or nothing.
+ */
 static int open_seen(int fd) {
         char path[32];
         int opened = open(fd_path(fd, path), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
@@ -329,14 +335,16 @@ static int copy_file(const Entry *entry, int to_dir_fd, mode_t mode) {
         from = open_seen(entry->fd);
         if (from < 0)
                 return from;
-        to = openat(to_dir_fd, entry->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+        to = openat(to_dir_fd, entry->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                    mode);
         if (to < 0)
                 return -errno;
         return copy_bytes(from, to);
 }
 
-/* Whether a link n_above folders below one of the names above stays in that, through whatever other links there are: all its ".." come
- * first, so they go over real folders, and there are not more of them than folders. */
+/* Whether a link n_above folders below one of the names above stays in that, through whatever other
+ * links there are: all its ".." come first, so they go over real folders, and there are not more of
+ * them than folders. */
 static bool link_stays(const char *target, unsigned n_above) {
         bool named = false;
         unsigned up = 0;
@@ -369,7 +377,8 @@ static int copy_link(Walk *walk, const Entry *entry, int to_dir_fd) {
 
         _cleanup_(error_freep) Error *note = NULL;
         (void) walk_error(walk, -EXDEV, entry->name,
-                          "is a link that leads out of what is kept for root; it was left out", &note);
+                          "is a link that leads out of what is kept for root; it was left out",
+                          &note);
         (void) fprintf(stderr, "note: control: %s\n", error_text(note));
         return 0;
 }
@@ -461,11 +470,13 @@ static bool is_there(int dir_fd, const char *name) {
 /* An earlier run came to its end, or nearly: tree → app is the last rename. */
 static int own_finished(int version_fd, Error **reterr) {
         if (is_there(version_fd, "tree"))
-                return error_set(reterr, -EEXIST,
-                                 "both tree and app are there: remove the version and extract it again");
+                return error_set(
+                        reterr, -EEXIST,
+                        "both tree and app are there: remove the version and extract it again");
         if (!is_there(version_fd, "control"))
-                return error_set(reterr, -ENOENT,
-                                 "app is there without control: remove the version and extract it again");
+                return error_set(
+                        reterr, -ENOENT,
+                        "app is there without control: remove the version and extract it again");
         return sync_fd(version_fd, reterr);
 }
 
@@ -483,13 +494,15 @@ int treework_own(int version_fd, Error **reterr) {
         if (r < 0)
                 return r;
 
-        /* While tree is there nobody came after us: what there is of control is ours to make again. */
+        /* While tree is there nobody came after us: what there is of control is ours to make again.
+         */
         r = treework_remove(version_fd, "control.tmp", reterr);
         if (r >= 0)
                 r = treework_remove(version_fd, "control", reterr);
         if (r >= 0)
                 r = control_make(version_fd, tree_fd, reterr);
-        /* The names come after the bytes: what is called app and control is whole, also after a power cut. */
+        /* The names come after the bytes: what is called app and control is whole, also after a
+         * power cut. */
         if (r >= 0)
                 r = sync_fd(version_fd, reterr);
         if (r >= 0)
@@ -506,8 +519,8 @@ typedef struct Give {
         gid_t gid;
 } Give;
 
-/* A file with several names (a build that linked from a store of packages) may be shared with what is not ours: it becomes a file
- * of its own, which the application may then have. */
+/* A file with several names (a build that linked from a store of packages) may be shared with what
+ * is not ours: it becomes a file of its own, which the application may then have. */
 static int give_copy(const Give *give, const Entry *entry) {
         _cleanup_close_ int from = -EBADF, to = -EBADF;
         const struct timespec times[2] = { entry->st.st_atim, entry->st.st_mtim };
@@ -518,7 +531,8 @@ static int give_copy(const Give *give, const Entry *entry) {
                 return from;
         if (unlinkat(entry->dir_fd, COPY_NAME, 0) < 0 && errno != ENOENT)
                 return -errno;
-        to = openat(entry->dir_fd, COPY_NAME, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        to = openat(entry->dir_fd, COPY_NAME, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                    0600);
         if (to < 0)
                 return -errno;
         r = copy_bytes(from, to);
@@ -659,7 +673,8 @@ int treework_remove(int dir_fd, const char *name, Error **reterr) {
         _cleanup_close_ int fd = -EBADF;
         struct stat st;
 
-        if (str_is_empty(name) || strchr(name, '/') || str_equal(name, ".") || str_equal(name, ".."))
+        if (str_is_empty(name) || strchr(name, '/') || str_equal(name, ".") ||
+            str_equal(name, ".."))
                 return error_set(reterr, -EINVAL, "remove: '%s' is not one name", name ?: "");
 
         fd = open_entry(dir_fd, name);
@@ -667,7 +682,8 @@ int treework_remove(int dir_fd, const char *name, Error **reterr) {
                 return 0;
         if (fd < 0)
                 return error_set(reterr, fd, "remove %s: %s", name,
-                                 fd == -EXDEV ? "another file system is mounted there" : strerror(-fd));
+                                 fd == -EXDEV ? "another file system is mounted there"
+                                              : strerror(-fd));
         if (fstat(fd, &st) < 0)
                 return error_set(reterr, -errno, "remove %s: %s", name, strerror(errno));
         if (S_ISDIR(st.st_mode)) {

@@ -50,7 +50,8 @@ typedef struct HookPhase {
         char *const *env;     /* whole environment; TENDRIL_HOOK is added */
         char *const *secrets; /* values that are masked in what is kept of the output, or NULL */
         const char *cwd;      /* absolute */
-        char *const *wrapper; /* argv put before the hook's (tendril-tree view ... --), or NULL */
+        char *const *wrapper; /* argv put before the hook's (tendril-tree view ... --), or NULL; it
+                                 enters the folder and becomes the user in place of us */
         int wrapper_fd;       /* its program where wrapper is given */
         const char *instance; /* cgroups */
         usec_t timeout_usec;  /* of each */

@@ -2,34 +2,51 @@
 
 /*
  * Root's long work on files and mounts, done by `tendril-tree`, so that main's loop never blocks.
- * It links libc alone, parses nothing, and takes folders as descriptors. As an unprivileged user it
- * does what is possible and says what was not.
+ * It links libc alone, parses nothing, and takes folders as descriptor 3. As an unprivileged user
+ * it does what is possible and says what was not.
  *
- *   tendril-tree own UID GID    fd 3: folder of a version with tree/ in it, that the bundle helper
- * has written. Takes the tree over: refuses what is no folder, regular file or link, and any file
- * with more than one name; drops set-user-id bits; everything becomes root's; makes control/ (a
- * copy, root's, 0700, of .platform, .ebextensions, Procfile, Buildfile, cron.yaml, env.yaml);
- * renames tree → app (0700); syncfs. Begins again from any half-done state. tendril-tree give UID
- * GID   fd 3: app/. Everything in it becomes the application user's, app/ 0755; syncfs. Links are
- * not followed. tendril-tree sync           fd 3: syncfs. tendril-tree remove NAME    fd 3: the
- * folder above. Removes NAME and all below; being gone is fine. tendril-tree mount PATH     fd 3:
- * app/. PATH becomes a bind mount of it in the mount namespace of PID 1 (what was mounted there is
- *                               detached after the new one stands, so that PATH always shows one or
- * the other); where mounting is not possible, a symbolic link, turned by rename. Exit 10: it was a
- * link. tendril-tree unmount PATH   undoes that. tendril-tree view [options] -- ARGV... Starts ARGV
- * with the environment of the call in a view of its own (service/slot.h):
- *                               --current=DIR --staging=DIR  what /var/app/current (and staging) is
- * for it: a folder
- *                               --venv=NAME=DIR    one more folder of /var/app, repeatable
- *                               --user=UID:GID[:GID...]  who it is afterwards
- *                               --wait=FD          first waits for one byte on FD; at its end
- * without one: exits 0 (main died before it wrote the pid down)
- *                               --cwd=PATH         in the view
- *                               --plain            no namespace (unprivileged, or not wanted)
- *                               No namespace although wanted: exit 11 before anything started.
- *   tendril-tree probe          exit 0: a view with mounts is possible here; 10: not.
+ * Verbs:
  *
- * Exit 0: done. 1: failed, one sentence on stderr. 2: usage.
+ * - own UID GID (descriptor 3: folder of a version with tree/ in it, that the bundle helper has
+ *   written). Takes the tree over: refuses what is no folder, regular file or link, any file with
+ *   more than one name, and more levels than an archive may have; drops set-user-id bits and access
+ *   lists; everything becomes root's (UID and GID say whose it was). Makes control/, root's copy
+ *   (0700) of .platform, .ebextensions, Procfile, Buildfile, cron.yaml, env.yaml; hooks are made
+ *   executable; a link that leads out of .platform or .ebextensions is left out with a note.
+ *   Renames tree to app (0700); syncfs. Begins again from any half-done state.
+ *
+ * - give UID GID (descriptor 3: app/). Everything in it becomes the application user's, app/ 0755;
+ *   syncfs. Links are not followed, mounts not crossed; a file with more than one name becomes a
+ *   file of its own first, so that versions never share one that an application can write.
+ *
+ * - sync (descriptor 3): syncfs.
+ *
+ * - remove NAME (descriptor 3: the folder above). Removes NAME and all below, however deep; being
+ *   gone is fine; a mount point in it is an error.
+ *
+ * - mount PATH (descriptor 3: app/). PATH becomes a bind mount of it in the mount namespace of PID
+ *   1. It shows the old or the new one at any moment; never more than one is mounted there
+ *   afterwards. Where mounting is not possible: a symbolic link, turned by rename; exit 10.
+ *
+ * - unmount PATH undoes that.
+ *
+ * - view [options] -- ARGV... starts ARGV with the environment of the call in a view of its own
+ *   (service/slot.h). Options, each with its value behind "=":
+ *
+ *   - --current=DIR, --staging=DIR: what /var/app/current and /var/app/staging are for it
+ *   - --venv=NAME=DIR: one more folder of /var/app; repeatable
+ *   - --user=UID:GID[:GID...]: who it is afterwards; without it who it was
+ *   - --wait=FD: first waits for one byte there; at its end without one exits 0 (main died before
+ *     it had written the pid down)
+ *   - --cwd=PATH: in the view; without it /var/app/current
+ *   - --plain: no namespace (unprivileged, or not wanted); without a cwd it starts in the folder of
+ *     --current
+ *
+ *   No namespace although one is wanted: exit 11, before anything started.
+ *
+ * - probe: exit 0: a view with mounts is possible here; 10: not.
+ *
+ * Exit 0: done; lines on stderr are notes. 1: failed, one sentence on stderr. 2: usage.
  */
 
 #include <stdbool.h>

@@ -4,7 +4,8 @@
  * TENDRIL_FAULT="PROGRAM MODE AT COUNT FILE":
  *   PROGRAM  name of the program that is meant (as in /proc/PID/comm); in any other one the library does nothing
  *   MODE     kill: SIGKILL instead of call AT; fail: calls AT .. AT+COUNT-1 answer an errno that fits the call, and are not made;
- *            "kill+" and "fail+" count in the children too (a helper's workers), else only in the process that began
+ *            open: the same, and what counts are the calls that open something for reading; with a "+" behind it calls of the
+ *            children count too (a helper's workers), else only those of the process that began
  *   FILE     holds the counter, shared by all runs of the program, and the name of the call at which it happened
  *
  * Both variables leave the environment at once, so that nothing that the program starts is touched. Calls on descriptors 0 to 2, and
@@ -39,7 +40,7 @@ typedef struct Shared {
 static struct {
         Shared *shared;
         uint64_t at, count;
-        bool fail, children;
+        bool fail, open, children;
         pid_t pid;
 } shim;
 
@@ -51,8 +52,7 @@ static long raw(long number, long a, long b, long c, long d, long e, long f) {
         return next(number, a, b, c, d, e, f);
 }
 
-static void _constructor(void) __attribute__((constructor));
-static void _constructor(void) {
+static void __attribute__((constructor)) begin(void) {
         const char *text = getenv("TENDRIL_FAULT");
         char program[64], mode[16], path[256], self[64] = "";
         unsigned long long at, count;
@@ -84,7 +84,8 @@ static void _constructor(void) {
         close(fd);
         if (shim.shared == MAP_FAILED)
                 abort();
-        shim.fail = strncmp(mode, "fail", 4) == 0;
+        shim.open = strncmp(mode, "open", 4) == 0;
+        shim.fail = shim.open || strncmp(mode, "fail", 4) == 0;
         shim.children = strchr(mode, '+') != NULL;
         shim.at = at;
         shim.count = count;
@@ -92,7 +93,7 @@ static void _constructor(void) {
 }
 
 /* True: the call is not to be made (mode fail). */
-static bool strikes(const char *call, int fd, const char *name) {
+static bool strikes_any(const char *call, int fd, const char *name) {
         char target[160] = "", link[64];
         uint64_t n;
 
@@ -113,6 +114,10 @@ static bool strikes(const char *call, int fd, const char *name) {
                 return true;
         (void) kill(getpid(), SIGKILL);
         _exit(137);
+}
+
+static bool strikes(const char *call, int fd, const char *name) {
+        return !shim.open && strikes_any(call, fd, name);
 }
 
 static bool is_file(int fd) {
@@ -197,9 +202,11 @@ int syncfs(int fd) {
 }
 
 static bool open_strikes(int dir_fd, const char *path, int flags) {
-        if (!shim.shared || (!shim.fail && !(flags & (O_CREAT | O_TRUNC))))
+        bool changes = flags & (O_CREAT | O_TRUNC);
+
+        if (!shim.shared || changes == shim.open)
                 return false;
-        return strikes(flags & O_CREAT ? "openat O_CREAT" : "openat", dir_fd, path);
+        return strikes_any(changes ? "openat O_CREAT" : "openat", dir_fd, path);
 }
 
 int openat(int dir_fd, const char *path, int flags, ...) {

@@ -2,13 +2,15 @@
 one at which the program is killed, or which fails. After each: what is served still answers, and an agent without a fault ends where it shall.
 """
 
+import base64
 import contextlib
+import hashlib
 import http.client
 import json
 import mmap
 import os
-import re
-import signal
+import shutil
+import socket
 import struct
 import subprocess
 import sys
@@ -19,10 +21,31 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "system"))
 
-from host import BUILD, Host, server_text  # noqa: E402
+import host as host_module  # noqa: E402
+from host import BUILD, Host, bundle, server_text  # noqa: E402
 
 FAST = {"poll": 0.1, "interval": 0.02, "consecutive": 1, "drain_timeout": 1, "start_timeout": 5, "gate_timeout": 2, "check_timeout": 1, "stop_timeout": 2}
 WHOLE = 'if open("which").read() != VERSION: return self.answer(500, "version %s reads another one\'s file" % VERSION)'
+
+
+class Ports:
+    """Below those that the kernel gives to clients, which could be in an application's way."""
+
+    def __init__(self):
+        self.lock, self.next = threading.Lock(), 20000 + os.getpid() % 8000
+
+    def __call__(self, n):
+        found = []
+        with self.lock:
+            while len(found) < n:
+                self.next = self.next + 1 if self.next < 31000 else 20000
+                with socket.socket() as s, contextlib.suppress(OSError):
+                    s.bind(("127.0.0.1", self.next))
+                    found.append(self.next)
+        return found
+
+
+host_module.free_ports = Ports()
 
 
 class Bad(Exception):
@@ -157,10 +180,20 @@ class Scenario:
     check without an agent, and finish(): what an agent without a fault makes of it."""
 
     program, settings, mode = "tendrild", {}, "kill"
-    seconds = 20
+    kind = "kill points"
+    seconds, step = 20, 1
 
-    def __init__(self):
-        self.turn = 0
+    def first(self):
+        """The first point that no other scenario has: what comes before is done without a fault."""
+        return 1
+
+    def after_run(self, host, shim):
+        """The agent, where it is part of the fault, is ended."""
+        if host.agent and host.agent.poll() is not None:
+            host.agent = None
+            host.log_file.close()
+        elif host.agent and self.program == "tendrild":
+            host.stop()
 
     def host(self):
         h = Host(**{**FAST, **self.settings})
@@ -238,6 +271,23 @@ class Rollback(Deploy):
         host.stop()
         self.served, self.target = "v1", "bad2"
 
+    def first(self):
+        """Where the state says that the slot is turned, and a little before it."""
+        host = self.host()
+        shim = Shim(self.program, self.mode, 1 << 40)
+        try:
+            host.assign("bad1")
+            self.start(host, shim)
+
+            def turned():
+                with contextlib.suppress(OSError):
+                    return (state_of(host).get("attempt") or {}).get("turned")
+            wait("the slot is turned", turned, every=0.001)
+            return max(1, shim.n() - 20)
+        finally:
+            host.close()
+            shim.close()
+
     def revision_failed(self, host):
         return label_at_rest(host) == "v1" and any(q["label"] == self.target and q["revision"] == self.revision
                                                    for q in state_of(host)["quarantine"])
@@ -258,7 +308,6 @@ class Rollback(Deploy):
 
 def desired_revision(host):
     """Of the assignment in the store, whose payload is not secret."""
-    import base64
     folder = host.store[len("file://"):]
     with open(os.path.join(folder, "environments", host.environment, "desired.json")) as f:
         return json.loads(base64.b64decode(json.load(f)["payload"]))["revision"]
@@ -277,6 +326,17 @@ class RollbackCommand(Scenario):
         host.deploy("v2")
         host.stop()
         self.served, self.other = "v2", "v1"
+
+    def first(self):
+        host = self.host()
+        shim = Shim(self.program, self.mode, 1 << 40)
+        try:
+            self.start(host, shim)
+            host.wait_ready()
+            return shim.n()
+        finally:
+            host.close()
+            shim.close()
 
     def run(self, host, shim):
         self.start(host, shim)
@@ -347,7 +407,6 @@ class Publish(Scenario):
         self.n += 1
         self.label = "p%d" % self.n
         self.path = os.path.join(host.dir, self.label + ".zip")
-        from host import bundle
         bundle(self.path, {"Procfile": "web: exec python3 server.py\n", "server.py": server_text(self.label, WHOLE), "which": self.label})
         host.tendril("publish", self.path, "--app", "shop", "--version", self.label, check=False, env=shim.env)
 
@@ -363,10 +422,110 @@ class Publish(Scenario):
         host.tendril("versions", "--app", "shop")
 
 
+class Helper(Deploy):
+    """A helper dies at its n-th call, in whichever of its runs; main lives, and tries again or says what happened."""
+
+    def prepare(self, host):
+        super().prepare(host)
+        self.programs = os.path.join(host.dir, "programs")
+        os.makedirs(os.path.join(self.programs, "real"))
+        os.chmod(self.programs, 0o755)
+        for name in os.listdir(BUILD):
+            if name.startswith("tendril") and os.access(os.path.join(BUILD, name), os.X_OK):
+                shutil.copy(os.path.join(BUILD, name), os.path.join(self.programs, "real" if name == self.program else "", name))
+        shutil.copy(os.path.join(BUILD, "tests", "faults", "wrapper"), os.path.join(self.programs, self.program))
+        shutil.copy(os.path.join(BUILD, "tests", "faults", "killshim.so"), self.programs)
+
+    def quarantined(self, host):
+        return any(q["revision"] == self.revision for q in state_of(host)["quarantine"])
+
+    def run(self, host, shim):
+        self.target = "v2" if self.served == "v1" else "v1"
+        host.assign(self.target)
+        self.revision = desired_revision(host)
+        shim.env["LD_PRELOAD"] = os.path.join(self.programs, "killshim.so")
+        with open(os.path.join(self.programs, "fault.env"), "w") as f:
+            f.writelines("%s=%s\n" % pair for pair in shim.env.items())
+        host.start(programs=self.programs, wait=False)
+        wait("the deploy has ended", lambda: host.agent.poll() is not None or label_at_rest(host) == self.target or
+             (label_at_rest(host) and self.quarantined(host)), 30)
+        if host.agent.poll() is not None:
+            raise Bad("main ended with its helper: %s" % host.agent.returncode)
+        if label_at_rest(host) != self.target and "error" not in host.history()[0]:
+            raise Bad("the deploy failed without words")
+
+    def after_run(self, host, shim):
+        host.stop()
+
+    def finish(self, host):
+        host.start()
+        if self.quarantined(host):
+            host.tendril("deploy", "--retry")
+        wait("%s is served" % self.target, lambda: label_at_rest(host) == self.target)
+        check_at_rest(host, self.target)
+        host.stop()
+        self.served = self.target
+
+
+class TreeHelper(Helper):
+    name, program, mode, step = "tendril-tree", "tendril-tree", "kill+", 7
+
+
+class BundleHelper(Helper):
+    name, program, mode, step = "tendril-bundle", "tendril-bundle", "kill+", 5
+
+
+class Failing(Deploy):
+    """A call of main fails, once. It lives on (or, while it starts, ends with words); the deploy goes on, is tried again, or fails with
+    words, and then is done by `deploy --retry`."""
+
+    name, mode, kind, step = "failing call", "fail", "system calls", 7
+
+    def quarantined(self, host):
+        return any(q["revision"] == self.revision for q in state_of(host)["quarantine"])
+
+    def run(self, host, shim):
+        self.target = "v2" if self.served == "v1" else "v1"
+        host.assign(self.target)
+        self.revision = desired_revision(host)
+        begin = len(host.log())
+        self.start(host, shim)
+        wait("the deploy has ended", lambda: host.agent.poll() is not None or label_at_rest(host) == self.target or
+             (label_at_rest(host) and self.quarantined(host)), 30)
+        code = host.agent.poll()
+        if code is not None and (code <= 0 or "error" not in host.log()[begin:]):
+            raise Bad("the agent ended with %s, without words" % code)
+        if code is None:
+            host.wait_ready()
+            record = host.history()[0]
+            if label_at_rest(host) != self.target and not record.get("error"):
+                raise Bad("the deploy ended as '%s' without words" % record["outcome"])
+
+    def after_run(self, host, shim):
+        if host.agent.poll() is not None:
+            host.agent = None
+            host.log_file.close()
+
+    def finish(self, host):
+        if not host.agent:
+            host.start()
+        if label_at_rest(host) != self.target and self.quarantined(host):
+            host.tendril("deploy", "--retry")
+        wait("%s is served" % self.target, lambda: label_at_rest(host) == self.target)
+        check_at_rest(host, self.target)
+        host.stop()
+        self.served = self.target
+
+
+class FailingOpen(Failing):
+    name, mode, step = "failing open", "open", 31
+
+
+SCENARIOS = (Deploy, Rollback, RollbackCommand, Assign, Publish, TreeHelper, BundleHelper, Failing, FailingOpen)
+
+
 def check_store(host):
     """Each document is whole; a version that is there has its whole bundle."""
-    import base64
-    import hashlib
     top = host.store[len("file://"):]
     for folder, _, files in os.walk(top):
         for name in files:
@@ -394,11 +553,12 @@ class Report:
 
     def __init__(self):
         self.lock = threading.Lock()
-        self.n, self.bad = {}, []
+        self.n, self.by_name, self.bad = {}, {}, []
 
-    def point(self, kind, n=1):
+    def point(self, kind, n=1, name=None):
         with self.lock:
             self.n[kind] = self.n.get(kind, 0) + n
+            self.by_name[name] = self.by_name.get(name, 0) + n
 
     def add_bad(self, what, words, log=""):
         with self.lock:
@@ -416,41 +576,61 @@ def one_point(scenario, host, n, report):
     try:
         scenario.run(host, shim)
         hit = shim.hit() > 0
-        if host.agent and host.agent.poll() is not None:
-            host.agent = None
-            host.log_file.close()
-        elif host.agent and scenario.program == "tendrild":
-            host.stop()
+        scenario.after_run(host, shim)
         scenario.between(host)
         scenario.finish(host)
         if hit:
-            report.point("kill points")
+            report.point(scenario.kind, name=scenario.name)
         return hit
     except (Bad, AssertionError, OSError, subprocess.TimeoutExpired) as e:
-        report.point("kill points")
+        report.point(scenario.kind, name=scenario.name)
         report.add_bad("%s:%d at %s" % (scenario.name, n, shim.name()), str(e), host.log()[begin:])
         raise
     finally:
         shim.close()
 
 
-def points(make, numbers, report, over):
-    """One thread's part of a scenario: its own host, its numbers, until a run ends without the fault."""
-    scenario, host = make(), None
+class Numbers:
+    """Of the points of one scenario, for all threads: each once, until a run has ended without the fault."""
+
+    def __init__(self, make, step, only=None):
+        self.make, self.step, self.only = make, step, only
+        self.lock = threading.Lock()
+        self.over = False
+        self.next = self.last = None
+        self.began = None
+
+    def take(self):
+        with self.lock:
+            if self.next is None:
+                self.began = time.monotonic()
+                self.next = self.only or self.make().first()
+            if self.over:
+                return None
+            n, self.next = self.next, self.next + self.step
+            self.over = self.only is not None
+            self.last = n
+            return n
+
+
+def points(numbers, report):
+    """One thread's part of a scenario: its own host, and numbers until there are none."""
+    scenario, host = numbers.make(), None
     try:
-        for n in numbers:
-            if over.is_set():
+        while True:
+            n = numbers.take()
+            if n is None:
                 return
-            if host is None:
-                host = scenario.host()
+            host = host or scenario.host()
             try:
                 if not one_point(scenario, host, n, report):
-                    over.set()
+                    numbers.over = True
             except (Bad, AssertionError, OSError, subprocess.TimeoutExpired):
                 host.close()
                 host = None
     except BaseException as e:
-        report.add_bad("%s" % scenario.name, "cannot be run: %r" % e, host.log() if host else "")
+        numbers.over = True
+        report.add_bad(scenario.name, "cannot be run: %r" % e, host.log() if host else "")
     finally:
         if host:
             host.close()

@@ -19,15 +19,16 @@ typedef struct Fixture {
         char instance[32];
         HookRun *run;
 
-        char names[2048];   /* of the hooks in the order of their ends: "host/1=ok;" */
-        char lines[65536];  /* "host/1: line\n" */
-        HookRecord record;  /* the last one, taken */
+        char names[2048];  /* of the hooks in the order of their ends: "host/1=ok;" */
+        char lines[65536]; /* "host/1: line\n" */
+        HookRecord record; /* the last one, taken */
         bool cancel_on_line, cancel_on_hook;
         int n_lines, n_done, r;
         char last[64], words[1024];
 } Fixture;
 
-static void append(char *to, size_t size, const char *a, const char *b, const char *c, const char *d) {
+static void append(char *to, size_t size, const char *a, const char *b, const char *c,
+                   const char *d) {
         size_t n = strlen(to);
 
         (void) snprintf(to + n, size - n, "%s%s%s%s", a, b, c, d);
@@ -48,7 +49,7 @@ static void on_hook(void *userdata, HookRecord *record) {
         append(f->names, sizeof(f->names), record->name, "=", record->result, ";");
         json_table_done(&hook_record_table, &f->record);
         f->record = *record;
-        *record = (HookRecord) { 0 };
+        *record = (HookRecord){ 0 };
         if (f->cancel_on_hook)
                 f->run = hooks_cancel(f->run);
 }
@@ -63,7 +64,8 @@ static void on_done(void *userdata, int r, const char *last, Error *err) {
         (void) snprintf(f->words, sizeof(f->words), "%s", err ? error_text(err) : "");
 }
 
-static char *env[] = { (char *) (uintptr_t) "PATH=/usr/bin:/bin", (char *) (uintptr_t) "TOKEN=s3cr3t-value",
+static char *env[] = { (char *) (uintptr_t) "PATH=/usr/bin:/bin",
+                       (char *) (uintptr_t) "TOKEN=s3cr3t-value",
                        (char *) (uintptr_t) "TENDRIL_HOOK=forged", NULL };
 static char *secrets[] = { (char *) (uintptr_t) "s3cr3t-value", NULL };
 
@@ -79,10 +81,20 @@ static int setup(void **state) {
         (void) snprintf(f->instance, sizeof(f->instance), "test-hook-%d-%u", (int) getpid(), n++);
         f->dirs[0].path = f->vendor;
         f->dirs[1].path = f->etc;
-        f->dirs[2] = (HookDir) { f->version, true };
-        f->phase = (HookPhase) { .phase = "predeploy", .dirs = f->dirs, .n_dirs = 3, .env = env, .secrets = secrets,
-                                 .cwd = f->folder.path, .instance = f->instance, .timeout_usec = SEC(20), .kill_usec = SEC(5),
-                                 .on_line = on_line, .on_hook = on_hook, .on_done = on_done, .userdata = f };
+        f->dirs[2] = (HookDir){ f->version, true };
+        f->phase = (HookPhase){ .phase = "predeploy",
+                                .dirs = f->dirs,
+                                .n_dirs = 3,
+                                .env = env,
+                                .secrets = secrets,
+                                .cwd = f->folder.path,
+                                .instance = f->instance,
+                                .timeout_usec = SEC(20),
+                                .kill_usec = SEC(5),
+                                .on_line = on_line,
+                                .on_hook = on_hook,
+                                .on_done = on_done,
+                                .userdata = f };
         *state = f;
         return 0;
 }
@@ -162,11 +174,14 @@ static void test_what_it_gets(void **state) {
         Fixture *f = *state;
         char expected[256];
 
-        put(f->version, "1", 0755, "pwd; echo $TENDRIL_HOOK; env | grep -c ^TENDRIL_HOOK; echo \"tendril: for you\"; echo to stderr >&2; "
-                                   "if read x; then echo input; fi; exit 0");
+        put(f->version, "1", 0755,
+            "pwd; echo $TENDRIL_HOOK; env | grep -c ^TENDRIL_HOOK; echo \"tendril: for you\"; echo "
+            "to stderr >&2; "
+            "if read x; then echo input; fi; exit 0");
         assert_int_equal(run(f), 0);
         (void) snprintf(expected, sizeof(expected),
-                        "version/1: %s\nversion/1: version/1\nversion/1: 1\nversion/1: tendril: for you\nversion/1: to stderr\n",
+                        "version/1: %s\nversion/1: version/1\nversion/1: 1\nversion/1: tendril: "
+                        "for you\nversion/1: to stderr\n",
                         f->folder.path);
         assert_string_equal(f->lines, expected);
         assert_string_equal(f->record.phase, "predeploy");
@@ -178,7 +193,9 @@ static void test_what_it_gets(void **state) {
         Buf text = BUF_INIT(65536);
         HookRecord again = { 0 };
         assert_int_equal(json_encode(&hook_record_table, &f->record, &text), 0);
-        assert_int_equal(json_decode(text.data, text.size, &hook_record_table, JSON_STRICT, &again, NULL), 0);
+        assert_int_equal(
+                json_decode(text.data, text.size, &hook_record_table, JSON_STRICT, &again, NULL),
+                0);
         assert_string_equal(again.tail[4], "to stderr");
         json_table_done(&hook_record_table, &again);
         buf_done(&text);
@@ -187,9 +204,12 @@ static void test_what_it_gets(void **state) {
 static void test_secrets_are_masked(void **state) {
         Fixture *f = *state;
 
-        put(f->version, "1", 0755, "echo \"x${TOKEN}y $TOKEN\"; echo \"tendril: $TOKEN\"; printf '\\033[2J%s' \"$TOKEN\"; exit 4");
+        put(f->version, "1", 0755,
+            "echo \"x${TOKEN}y $TOKEN\"; echo \"tendril: $TOKEN\"; printf '\\033[2J%s' \"$TOKEN\"; "
+            "exit 4");
         assert_int_equal(run(f), -ECANCELED);
-        assert_string_equal(f->lines, "version/1: x***y ***\nversion/1: tendril: ***\nversion/1: ?[2J***\n");
+        assert_string_equal(f->lines,
+                            "version/1: x***y ***\nversion/1: tendril: ***\nversion/1: ?[2J***\n");
         assert_string_equal(f->record.messages[0], "***");
         assert_string_equal(f->words, "predeploy: version/1: exit 4; its last line: ?[2J***");
 }
@@ -222,9 +242,10 @@ static void test_behind(void **state) {
         static const struct {
                 const char *behind, *names;
         } cases[] = {
-                { "host/1", "2=ok;1=ok;2=ok;" }, { "host/2", "1=ok;2=ok;" }, { "version/1", "2=ok;" },
-                { "version/2", "" },             { "host/15", "2=ok;1=ok;2=ok;" }, /* gone meanwhile */
-                { "host/9", "1=ok;2=ok;" },      { NULL, "1=ok;2=ok;1=ok;2=ok;" },
+                { "host/1", "2=ok;1=ok;2=ok;" },  { "host/2", "1=ok;2=ok;" },
+                { "version/1", "2=ok;" },         { "version/2", "" },
+                { "host/15", "2=ok;1=ok;2=ok;" }, /* gone meanwhile */
+                { "host/9", "1=ok;2=ok;" },       { NULL, "1=ok;2=ok;1=ok;2=ok;" },
         };
         Fixture *f = *state;
 
@@ -250,7 +271,8 @@ static void test_time_out(void **state) {
         assert_non_null(strstr(f->words, "version/1"));
 }
 
-/* A daemon that holds the output open: of a version it lives on, of the host it does not; neither holds up the deploy. */
+/* A daemon that holds the output open: of a version it lives on, of the host it does not; neither
+ * holds up the deploy. */
 static void test_survivors(void **state) {
         Fixture *f = *state;
         char path[128];
@@ -280,7 +302,8 @@ static void test_survivors(void **state) {
 static void test_tail_is_bounded(void **state) {
         Fixture *f = *state;
 
-        put(f->version, "1", 0755, "i=0; while [ $i -lt 200 ]; do echo $i; echo tendril: m$i; i=$((i+1)); done");
+        put(f->version, "1", 0755,
+            "i=0; while [ $i -lt 200 ]; do echo $i; echo tendril: m$i; i=$((i+1)); done");
         assert_int_equal(run(f), 0);
         assert_int_equal(f->n_lines, 400);
         assert_int_equal(strv_count(f->record.tail), LIMIT_HOOK_TAIL_LINES);
@@ -359,11 +382,13 @@ static void test_command(void **state) {
         uid_t uid = geteuid() == 0 ? 65001 : geteuid();
         char expected[64];
 
-        assert_int_equal(hooks_run_command(f->loop, &f->phase, "build", "echo $TENDRIL_HOOK; id -u; exit 5", uid,
+        assert_int_equal(hooks_run_command(f->loop, &f->phase, "build",
+                                           "echo $TENDRIL_HOOK; id -u; exit 5", uid,
                                            geteuid() == 0 ? 65001 : getegid(), &f->run, NULL),
                          0);
         loop_until(f->loop, &f->n_done, 1);
-        (void) snprintf(expected, sizeof(expected), "version/build: version/build\nversion/build: %u\n", uid);
+        (void) snprintf(expected, sizeof(expected),
+                        "version/build: version/build\nversion/build: %u\n", uid);
         assert_string_equal(f->lines, expected);
         assert_int_equal(f->r, -ECANCELED);
         assert_string_equal(f->names, "build=exit 5;");
@@ -372,10 +397,13 @@ static void test_command(void **state) {
 int main(void) {
 #define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
         const struct CMUnitTest tests[] = {
-                TEST(test_order),   TEST(test_none),         TEST(test_what_it_gets), TEST(test_secrets_are_masked),
-                TEST(test_answers), TEST(test_behind),       TEST(test_time_out),     TEST(test_survivors),
-                TEST(test_tail_is_bounded), TEST(test_cannot_start), TEST(test_too_many), TEST(test_cancel),
-                TEST(test_wrapper), TEST(test_command),
+                TEST(test_order),           TEST(test_none),
+                TEST(test_what_it_gets),    TEST(test_secrets_are_masked),
+                TEST(test_answers),         TEST(test_behind),
+                TEST(test_time_out),        TEST(test_survivors),
+                TEST(test_tail_is_bounded), TEST(test_cannot_start),
+                TEST(test_too_many),        TEST(test_cancel),
+                TEST(test_wrapper),         TEST(test_command),
         };
 
         return cmocka_run_group_tests_name("hook", tests, loop_block_signals, NULL);

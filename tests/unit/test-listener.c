@@ -1,7 +1,7 @@
 #include "../../agent/service/listener.c"
 
-#include <setjmp.h>
 #include <sched.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/prctl.h>
@@ -33,7 +33,8 @@ static int listen_v6(const char *address, uint16_t *port, int v6_only) {
         int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
         assert_int_equal(inet_pton(AF_INET6, address, &a.sin6_addr), 1);
-        if (fd < 0 || setsockopt(fd, IPPROTO_IPV6, 26 /* IPV6_V6ONLY */, &v6_only, sizeof(v6_only)) < 0 ||
+        if (fd < 0 ||
+            setsockopt(fd, IPPROTO_IPV6, 26 /* IPV6_V6ONLY */, &v6_only, sizeof(v6_only)) < 0 ||
             bind(fd, (struct sockaddr *) &a, sizeof(a)) < 0)
                 return -1;
         assert_return_code(listen(fd, 8), errno);
@@ -79,7 +80,7 @@ static void test_whose(void **state) {
         expect(port, other, LISTENER_OTHER);
         expect(port, 999999999, LISTENER_OTHER);
         assert_int_equal(listener_check(port, NULL, 0), LISTENER_OTHER);
-        assert_int_equal(listener_check(port, (pid_t[]) { other, self }, 2), 0);
+        assert_int_equal(listener_check(port, (pid_t[]){ other, self }, 2), 0);
         (void) close(fd);
         expect(port, self, LISTENER_NONE);
         (void) kill(other, SIGKILL);
@@ -139,7 +140,7 @@ static void test_shadowed(void **state) {
         assert_int_equal(read(pair[0], &byte, 1), 1);
         expect(port, getpid(), LISTENER_OTHER);
         expect(port, other, LISTENER_OTHER);
-        assert_int_equal(listener_check(port, (pid_t[]) { other, getpid() }, 2), 0);
+        assert_int_equal(listener_check(port, (pid_t[]){ other, getpid() }, 2), 0);
         (void) close(mine);
         mine = listen_v4("0.0.0.0", &port, true);
         expect(port, getpid(), LISTENER_OTHER);
@@ -177,7 +178,9 @@ static void test_connections(void **state) {
 
         (void) state;
         int fd = listen_v4("127.0.0.1", &port, false);
-        struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        struct sockaddr_in a = { .sin_family = AF_INET,
+                                 .sin_port = htons(port),
+                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
         assert_int_equal(listener_connections(port), 0);
         for (int i = 0; i < 5; i++) {
                 clients[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -200,8 +203,8 @@ static void test_without_sock_diag(void **state) {
 
         (void) state;
         int fd = listen_v4("127.0.0.1", &port, false);
-        diag = (Dump) { .port = port, .sockets = calloc(SOCKETS_MAX, sizeof(Socket)) };
-        text = (Dump) { .port = port, .sockets = calloc(SOCKETS_MAX, sizeof(Socket)) };
+        diag = (Dump){ .port = port, .sockets = calloc(SOCKETS_MAX, sizeof(Socket)) };
+        text = (Dump){ .port = port, .sockets = calloc(SOCKETS_MAX, sizeof(Socket)) };
         if (diag_dump(AF_INET, TCP_LISTEN, &diag) == 0)
                 assert_int_equal(diag.n, 1);
         assert_int_equal(text_dump(AF_INET, TCP_LISTEN, &text), 0);
@@ -217,7 +220,7 @@ static void test_without_sock_diag(void **state) {
         fd = listen_v6("::", &port, 0);
         if (fd < 0)
                 skip();
-        text = (Dump) { .port = port, .sockets = calloc(SOCKETS_MAX, sizeof(Socket)) };
+        text = (Dump){ .port = port, .sockets = calloc(SOCKETS_MAX, sizeof(Socket)) };
         assert_int_equal(text_dump(AF_INET6, TCP_LISTEN, &text), 0);
         assert_int_equal(text.n, 1);
         assert_int_equal(text.sockets[0].reach, REACH_DUAL);

@@ -20,7 +20,9 @@ static void check(char *const *values, const char *line, bool is_cut, const char
 }
 
 static void test_each_occurrence(void **state) {
-        char *values[] = { str("hunter2"), str("abc"), str("hunter2222"), str("-----BEGIN KEY\nMIIBVAIBADAN\r\nQ==\n"), str(""), NULL };
+        char *values[] = { str("hunter2"),    str("abc"),
+                           str("hunter2222"), str("-----BEGIN KEY\nMIIBVAIBADAN\r\nQ==\n"),
+                           str(""),           NULL };
 
         (void) state;
         check(values, "", false, "");

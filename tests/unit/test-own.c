@@ -1,5 +1,5 @@
-/* The supervisor with real processes. tendril-tree is this very file, executed again under its name. Each test runs twice: with cgroups
- * (where there are any) and without. */
+/* The supervisor with real processes. tendril-tree is this very file, executed again under its
+ * name. Each test runs twice: with cgroups (where there are any) and without. */
 
 #include <stdbool.h>
 
@@ -51,9 +51,9 @@ typedef struct Fixture {
         Event events[MAX_EVENTS];
         int n_events, n_up, n_waiting, n_stopped, n_done;
         int n_records;
-        int refuse;          /* what on_records() answers */
-        bool saw_waiting;    /* each process was still tendril-tree when it was written down */
-        bool die;            /* this process ends when it should write down */
+        int refuse;       /* what on_records() answers */
+        bool saw_waiting; /* each process was still tendril-tree when it was written down */
+        bool die;         /* this process ends when it should write down */
 } Fixture;
 
 static usec_t fake_now(void *userdata, clockid_t which) {
@@ -65,7 +65,10 @@ static void on_event(void *userdata, const ServiceStatus *status) {
         Fixture *f = userdata;
         Event *e = &f->events[f->n_events++ % MAX_EVENTS];
 
-        *e = (Event) { .state = status->state, .pid = status->pid, .n_restarts = status->n_restarts, .adopted = status->adopted };
+        *e = (Event){ .state = status->state,
+                      .pid = status->pid,
+                      .n_restarts = status->n_restarts,
+                      .adopted = status->adopted };
         (void) snprintf(e->name, sizeof(e->name), "%s", status->name);
         (void) snprintf(e->last_exit, sizeof(e->last_exit), "%s", status->last_exit);
         f->n_up += status->state == SERVICE_UP;
@@ -83,7 +86,8 @@ static bool pid_is_tree(pid_t pid) {
         char path[64];
 
         (void) snprintf(path, sizeof(path), "/proc/%d/cmdline", (int) pid);
-        return file_read_at(AT_FDCWD, path, &text) >= 0 && str_equal(buf_str(&text), "tendril-tree");
+        return file_read_at(AT_FDCWD, path, &text) >= 0 &&
+               str_equal(buf_str(&text), "tendril-tree");
 }
 
 static int on_records(void *userdata) {
@@ -97,7 +101,8 @@ static int on_records(void *userdata) {
         assert_int_equal(services_records(f->services, &records), 0);
         for (size_t i = 0; i < records.n; i++) {
                 const ServiceRecord *r = (const ServiceRecord *) records.items + i;
-                if (services_find(f->services, slot_from_name(r->slot), r->name, &s) && s.state == SERVICE_WAITING)
+                if (services_find(f->services, slot_from_name(r->slot), r->name, &s) &&
+                    s.state == SERVICE_WAITING)
                         f->saw_waiting = pid_is_tree((pid_t) r->pid);
         }
         for (size_t i = 0; i < records.n; i++)
@@ -108,9 +113,14 @@ static int on_records(void *userdata) {
 
 static void new_services(Fixture *f) {
         assert_int_equal(services_new(f->loop,
-                                      &(ServicesConfig) { .instance = f->instance, .log_dir = f->folder.path, .tree_fd = f->tree_fd,
-                                                          .log_bytes = 4096, .clock = &f->clock, .on_records = on_records,
-                                                          .on_event = on_event, .userdata = f },
+                                      &(ServicesConfig){ .instance = f->instance,
+                                                         .log_dir = f->folder.path,
+                                                         .tree_fd = f->tree_fd,
+                                                         .log_bytes = 4096,
+                                                         .clock = &f->clock,
+                                                         .on_records = on_records,
+                                                         .on_event = on_event,
+                                                         .userdata = f },
                                       &f->services, NULL),
                          0);
 }
@@ -123,7 +133,7 @@ static int setup(void **state) {
         f->folder = folder_new();
         f->tree_fd = open("/proc/self/exe", O_PATH | O_CLOEXEC);
         f->boot_usec = SEC(1000);
-        f->clock = (Clock) { fake_now, f };
+        f->clock = (Clock){ fake_now, f };
         (void) snprintf(f->instance, sizeof(f->instance), "test-own-%d-%u", (int) getpid(), n++);
         new_services(f);
         *state = f;
@@ -166,11 +176,17 @@ static int teardown(void **state) {
         return 0;
 }
 
-static char *const env[] = { (char *) (uintptr_t) "PATH=/usr/bin:/bin", (char *) (uintptr_t) "WORD=of-the-environment", NULL };
+static char *const env[] = { (char *) (uintptr_t) "PATH=/usr/bin:/bin",
+                             (char *) (uintptr_t) "WORD=of-the-environment", NULL };
 
 static ServiceSpec spec_of(const char *name, const char *command) {
-        return (ServiceSpec) { .slot = SLOT_A, .name = name, .command = command, .env = env,
-                               .uid = geteuid(), .gid = getegid(), .stop_usec = MSEC(500) };
+        return (ServiceSpec){ .slot = SLOT_A,
+                              .name = name,
+                              .command = command,
+                              .env = env,
+                              .uid = geteuid(),
+                              .gid = getegid(),
+                              .stop_usec = MSEC(500) };
 }
 
 static void start(Fixture *f, const ServiceSpec *spec) {
@@ -336,7 +352,8 @@ static void test_ignores_term(void **state) {
 /* One child takes a moment to end well; the stop is over when all are gone. */
 static void test_stop_waits_for_children(void **state) {
         Fixture *f = *state;
-        ServiceSpec spec = spec_of("web", "(trap 'sleep 0.1; echo drained; exit' TERM; echo ready; sleep 1000 & wait) & trap 'exit 0' TERM; wait");
+        ServiceSpec spec = spec_of("web", "(trap 'sleep 0.1; echo drained; exit' TERM; echo ready; "
+                                          "sleep 1000 & wait) & trap 'exit 0' TERM; wait");
 
         spec.stop_usec = SEC(20);
         start(f, &spec);
@@ -408,7 +425,8 @@ static void test_adopts(void **state) {
 static void test_does_not_adopt_another(void **state) {
         Fixture *f = *state;
         ServiceSpec spec = spec_of("web", "exec sleep 1000");
-        ServiceRecord record = { .slot = (char *) (uintptr_t) "a", .name = (char *) (uintptr_t) "web" };
+        ServiceRecord record = { .slot = (char *) (uintptr_t) "a",
+                                 .name = (char *) (uintptr_t) "web" };
         char boot_id[37];
         bool adopted = true;
 
@@ -456,7 +474,8 @@ static void test_leftovers_of_a_dead_one_go_first(void **state) {
 
 static void test_ends_a_record(void **state) {
         Fixture *f = *state;
-        ServiceSpec spec = spec_of("web", "trap '' TERM; sleep 1003 & echo ready; wait; sleep 1004");
+        ServiceSpec spec =
+                spec_of("web", "trap '' TERM; sleep 1003 & echo ready; wait; sleep 1004");
         _cleanup_(forget_records) JsonArray records = { 0 };
         pid_t pids[4];
 
@@ -484,7 +503,8 @@ static void test_ends_a_record(void **state) {
 
 static void test_signal(void **state) {
         Fixture *f = *state;
-        ServiceSpec spec = spec_of("web", "trap 'echo asked' HUP; echo ready; while :; do sleep 1000 & wait; done");
+        ServiceSpec spec = spec_of(
+                "web", "trap 'echo asked' HUP; echo ready; while :; do sleep 1000 & wait; done");
 
         start(f, &spec);
         until_log(f, "web.log", "ready");
@@ -516,7 +536,8 @@ static void test_order_and_slots(void **state) {
 
 static void test_rotates(void **state) {
         Fixture *f = *state;
-        ServiceSpec spec = spec_of("web", "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; echo end; exec sleep 1000");
+        ServiceSpec spec = spec_of("web", "i=0; while [ $i -lt 2000 ]; do echo line $i; "
+                                          "i=$((i+1)); done; echo end; exec sleep 1000");
         struct stat st;
 
         start(f, &spec);
@@ -538,7 +559,8 @@ static bool can_view(void) {
         return geteuid() == 0 && status == 0;
 }
 
-/* Two slots at once: each sees its own at the same path, as a user who cannot enter the folder above. */
+/* Two slots at once: each sees its own at the same path, as a user who cannot enter the folder
+ * above. */
 static void test_views(void **state) {
         Fixture *f = *state;
         char app[2][64];
@@ -552,7 +574,9 @@ static void test_views(void **state) {
                 int fd = open(app[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
                 assert_int_equal(file_write_at(fd, "version", i ? "two" : "one", 3, 0644, 0), 0);
                 (void) close(fd);
-                ServiceSpec spec = spec_of(i ? "second" : "first", "echo `id -u` `cat /var/app/current/version` `pwd` end; exec sleep 1000");
+                ServiceSpec spec = spec_of(
+                        i ? "second" : "first",
+                        "echo `id -u` `cat /var/app/current/version` `pwd` end; exec sleep 1000");
                 spec.app_dir = app[i];
                 spec.slot = i ? SLOT_B : SLOT_A;
                 spec.view = true;
@@ -604,9 +628,9 @@ static void test_calls_from_an_event(void **state) {
         new_services(f);
 }
 
-#define BOTH(test)                                                                                \
-        { #test, test, setup_with, teardown, NULL }, {                                            \
-                #test "_without_cgroups", test, setup_without, teardown, NULL                     \
+#define BOTH(test)                                                                                 \
+        { #test, test, setup_with, teardown, NULL }, {                                             \
+#test "_without_cgroups", test, setup_without, teardown, NULL                      \
         }
 
 int main(int argc, char **argv) {

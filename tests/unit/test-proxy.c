@@ -1,4 +1,5 @@
-/* The text of nginx's configuration, and the real nginx with it between small applications and clients with kept-alive connections. */
+/* The text of nginx's configuration, and the real nginx with it between small applications and
+ * clients with kept-alive connections. */
 
 #include "service/proxy.h"
 
@@ -34,7 +35,8 @@ typedef struct Conn {
 } Conn;
 
 static void answer(const Conn *conn, const char *body) {
-        (void) dprintf(conn->fd, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n%s", strlen(body), body);
+        (void) dprintf(conn->fd, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n%s", strlen(body),
+                       body);
 }
 
 /* One request at the front, or false: not whole yet. */
@@ -45,18 +47,21 @@ static bool serve_one(Conn *conn, char letter) {
 
         if (!end || conn->answer_usec > 0)
                 return false;
-        size = (size_t) (end + 4 - conn->in) + (length && length < end ? strtoul(length + 18, NULL, 10) : 0);
+        size = (size_t) (end + 4 - conn->in) +
+               (length && length < end ? strtoul(length + 18, NULL, 10) : 0);
         if (conn->n < size)
                 return false;
         (void) snprintf(body, sizeof(body), "%c", letter);
         if (strcasestr(conn->in, "\r\nUpgrade: websocket")) {
                 conn->web_socket = true;
-                (void) dprintf(conn->fd, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n");
+                (void) dprintf(conn->fd, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: "
+                                         "websocket\r\nConnection: Upgrade\r\n\r\n");
         } else if (str_has_prefix(conn->in, "GET /slow"))
                 conn->answer_usec = clock_read(NULL, CLOCK_MONOTONIC) + MSEC(SLOW_MSEC);
         else {
                 if (str_has_prefix(conn->in, "GET /headers"))
-                        (void) snprintf(body, sizeof(body), "%.*s", (int) (end - conn->in), conn->in);
+                        (void) snprintf(body, sizeof(body), "%.*s", (int) (end - conn->in),
+                                        conn->in);
                 answer(conn, body);
         }
         conn->n -= size;
@@ -69,7 +74,7 @@ static void serve_input(Conn *conn, char letter) {
 
         if (n <= 0) {
                 (void) close(conn->fd);
-                *conn = (Conn) { .fd = -1 };
+                *conn = (Conn){ .fd = -1 };
                 return;
         }
         conn->n += (size_t) n;
@@ -87,7 +92,7 @@ static void serve_slow(Conn *conn, char letter) {
         if (conn->answer_usec == 0 || clock_read(NULL, CLOCK_MONOTONIC) < conn->answer_usec)
                 return;
         conn->answer_usec = 0;
-        answer(conn, (const char[]) { letter, '\0' });
+        answer(conn, (const char[]){ letter, '\0' });
 }
 
 static _Noreturn void serve(int listen_fd, char letter) {
@@ -98,8 +103,8 @@ static _Noreturn void serve(int listen_fd, char letter) {
                 conns[i].fd = -1;
         for (;;) {
                 for (size_t i = 0; i < CONNS_MAX; i++)
-                        polls[i] = (struct pollfd) { .fd = conns[i].fd, .events = POLLIN };
-                polls[CONNS_MAX] = (struct pollfd) { .fd = listen_fd, .events = POLLIN };
+                        polls[i] = (struct pollfd){ .fd = conns[i].fd, .events = POLLIN };
+                polls[CONNS_MAX] = (struct pollfd){ .fd = listen_fd, .events = POLLIN };
                 (void) poll(polls, CONNS_MAX + 1, 20);
                 for (size_t i = 0; i < CONNS_MAX; i++) {
                         if (conns[i].fd >= 0 && polls[i].revents)
@@ -117,7 +122,9 @@ static _Noreturn void serve(int listen_fd, char letter) {
 }
 
 static int listen_on(uint16_t *port) {
-        struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(*port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        struct sockaddr_in a = { .sin_family = AF_INET,
+                                 .sin_port = htons(*port),
+                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
         socklen_t size = sizeof(a);
         int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -131,7 +138,9 @@ static int listen_on(uint16_t *port) {
 /* -------- a client -------- */
 
 static int dial(uint16_t port) {
-        struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        struct sockaddr_in a = { .sin_family = AF_INET,
+                                 .sin_port = htons(port),
+                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
         int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
         const struct timeval patience = { .tv_sec = 10 };
 
@@ -154,7 +163,8 @@ static int receive(int fd, char *ret_body, size_t size) {
                         return -1;
                 n += (size_t) m;
                 in[n] = '\0';
-                const char *end = strstr(in, "\r\n\r\n"), *length = strcasestr(in, "\r\nContent-Length: ");
+                const char *end = strstr(in, "\r\n\r\n"),
+                           *length = strcasestr(in, "\r\nContent-Length: ");
                 if (!end)
                         continue;
                 size_t body = length && length < end ? strtoul(length + 18, NULL, 10) : 0;
@@ -174,7 +184,8 @@ static int ask(int fd, const char *request, char *ret_body, size_t size) {
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: shop.example:81\r\n\r\n"
 #define POST      "POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
 
-/* nginx closes a connection after a thousand requests, and says so in the last answer; this is before that. */
+/* nginx closes a connection after a thousand requests, and says so in the last answer; this is
+ * before that. */
 #define REQUESTS_MAX 900
 
 /* Over kept-alive connections, until told to end; its exit code is how many requests failed. */
@@ -237,7 +248,7 @@ static int setup(void **state) {
                         serve(fd, i == 0 ? 'a' : 'b');
                 (void) close(fd);
         }
-        f->config = (ProxyConfig) {
+        f->config = (ProxyConfig){
                 .port = f->port,
                 .fixed_port = f->fixed_port,
                 .slot_port_a = f->slot_ports[0],
@@ -277,7 +288,8 @@ static int teardown(void **state) {
 }
 
 static void put_text(const Fixture *f, const char *name, const char *text) {
-        assert_int_equal(file_write_at(f->folder.fd, name, text, strlen(text), 0644, FILE_REPLACE), 0);
+        assert_int_equal(file_write_at(f->folder.fd, name, text, strlen(text), 0644, FILE_REPLACE),
+                         0);
 }
 
 static void include_http(Fixture *f, const char *text) {
@@ -315,7 +327,8 @@ static void start_nginx(Fixture *f) {
         write_conf(f);
         f->nginx = fork();
         if (f->nginx == 0) {
-                (void) execl("/bin/sh", "sh", "-c", proxy_command(NGINX, f->conf, f->run_dir), NULL);
+                (void) execl("/bin/sh", "sh", "-c", proxy_command(NGINX, f->conf, f->run_dir),
+                             NULL);
                 _exit(127);
         }
         for (unsigned i = 0; i < 5000; i++) {
@@ -336,7 +349,8 @@ static char served(int fd, const char *request) {
         return ask(fd, request, body, sizeof(body)) == 200 ? body[0] : '?';
 }
 
-/* Turns the slot many times; each first request behind a turn, over connections that are kept alive, gets the new one. */
+/* Turns the slot many times; each first request behind a turn, over connections that are kept
+ * alive, gets the new one. */
 static void turn_under_load(Fixture *f, const char *request) {
         pid_t clients[N_CLIENTS];
         int pair[2], status, fd;
@@ -373,7 +387,8 @@ static void test_turn(void **state) {
         start_nginx(f);
         turn_under_load(f, GET("/"));
 
-        /* The old one counts as drained within seconds: nginx lets go of connections that it kept. */
+        /* The old one counts as drained within seconds: nginx lets go of connections that it kept.
+         */
         assert_int_equal(slot_turn(f->slot_fd, SLOT_B), 0);
         usec_t end = clock_read(NULL, CLOCK_MONOTONIC) + SEC(10);
         while (listener_connections(f->slot_ports[0]) > 0) {
@@ -382,15 +397,20 @@ static void test_turn(void **state) {
         }
 }
 
-/* A bundle that lets nginx remember what it looked up, on both levels: the turn is immediate all the same. Its other settings stand. */
+/* A bundle that lets nginx remember what it looked up, on both levels: the turn is immediate all
+ * the same. Its other settings stand. */
 static void test_turn_with_a_bundles_cache(void **state) {
         Fixture *f = *state;
 
-        include_http(f, "open_file_cache max=100 inactive=60s;\nopen_file_cache_valid 60s;\nopen_file_cache_errors on;\n"
-                        "client_max_body_size 20m;\nkeepalive_timeout 30s;\nsendfile on;\ngzip on;\n"
-                        "map $http_upgrade $connection_upgrade { default \"upgrade\"; '' ''; }\n");
-        include_server(f, "cache.conf", "open_file_cache max=10 inactive=60s;\nopen_file_cache_valid 60s;\nopen_file_cache_errors on;\n"
-                                        "client_max_body_size 10m;\nlocation /static { return 204; }\n");
+        include_http(f,
+                     "open_file_cache max=100 inactive=60s;\nopen_file_cache_valid "
+                     "60s;\nopen_file_cache_errors on;\n"
+                     "client_max_body_size 20m;\nkeepalive_timeout 30s;\nsendfile on;\ngzip on;\n"
+                     "map $http_upgrade $connection_upgrade { default \"upgrade\"; '' ''; }\n");
+        include_server(f, "cache.conf",
+                       "open_file_cache max=10 inactive=60s;\nopen_file_cache_valid "
+                       "60s;\nopen_file_cache_errors on;\n"
+                       "client_max_body_size 10m;\nlocation /static { return 204; }\n");
         start_nginx(f);
         turn_under_load(f, GET("/"));
         int fd = dial(f->port);
@@ -403,11 +423,15 @@ static void test_turn_with_a_bundles_cache(void **state) {
 static void test_turn_behind_the_fixed_port(void **state) {
         Fixture *f = *state;
 
-        include_http(f, "open_file_cache max=100 inactive=60s;\nopen_file_cache_valid 60s;\nopen_file_cache_errors on;\n");
+        include_http(f, "open_file_cache max=100 inactive=60s;\nopen_file_cache_valid "
+                        "60s;\nopen_file_cache_errors on;\n");
         include_server(f, "00_application.conf",
-                       "location / {\n    proxy_pass http://127.0.0.1:FIXED;\n    proxy_http_version 1.1;\n"
-                       "    proxy_set_header Connection $connection_upgrade;\n    proxy_set_header Upgrade $http_upgrade;\n"
-                       "    proxy_set_header Host $host;\n    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n}\n");
+                       "location / {\n    proxy_pass http://127.0.0.1:FIXED;\n    "
+                       "proxy_http_version 1.1;\n"
+                       "    proxy_set_header Connection $connection_upgrade;\n    proxy_set_header "
+                       "Upgrade $http_upgrade;\n"
+                       "    proxy_set_header Host $host;\n    proxy_set_header X-Forwarded-For "
+                       "$proxy_add_x_forwarded_for;\n}\n");
         start_nginx(f);
         turn_under_load(f, GET("/"));
         int fd = dial(f->port);
@@ -426,7 +450,11 @@ static void test_slow_and_web_sockets(void **state) {
         start_nginx(f);
         int slow = dial(f->port), ws = dial(f->port), next = dial(f->port);
         assert_int_equal(send(slow, GET("/slow"), strlen(GET("/slow")), 0), strlen(GET("/slow")));
-        assert_int_equal(ask(ws, "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", text, sizeof(text)), 101);
+        assert_int_equal(ask(ws,
+                             "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: "
+                             "Upgrade\r\n\r\n",
+                             text, sizeof(text)),
+                         101);
         /* The slow request is at the application once it has a connection there. */
         for (unsigned i = 0; i < 5000 && listener_connections(f->slot_ports[0]) < 2; i++)
                 (void) usleep(1000);
@@ -464,7 +492,9 @@ static void test_headers(void **state) {
         check_header(headers, "X-Forwarded-Proto: http", true);
         check_header(headers, "Connection:", false);
         check_header(headers, "Upgrade:", false);
-        assert_int_equal(ask(fd, "GET /headers HTTP/1.1\r\nHost: x\r\nX-Forwarded-Proto: https\r\nX-Forwarded-For: 9.9.9.9\r\n\r\n",
+        assert_int_equal(ask(fd,
+                             "GET /headers HTTP/1.1\r\nHost: x\r\nX-Forwarded-Proto: "
+                             "https\r\nX-Forwarded-For: 9.9.9.9\r\n\r\n",
                              headers, sizeof(headers)),
                          200);
         check_header(headers, "X-Forwarded-Proto: https", true);
@@ -494,7 +524,8 @@ static Tested check_conf(const Fixture *f) {
         Tested tested = { 0 };
 
         write_conf(f);
-        assert_int_equal(proxy_test(loop, NGINX, f->conf, f->run_dir, on_tested, &tested, &test, NULL), 0);
+        assert_int_equal(
+                proxy_test(loop, NGINX, f->conf, f->run_dir, on_tested, &tested, &test, NULL), 0);
         loop_until(loop, &tested.n, 1);
         (void) sd_event_unref(loop);
         return tested;
@@ -513,21 +544,32 @@ static void test_test(void **state) {
         include_server(f, "bad.conf", "nonsense on;\n");
         tested = check_conf(f);
         assert_int_equal(tested.r, -EINVAL);
-        assert_true(str_has_prefix(tested.words, "nginx refuses the configuration: unknown directive \"nonsense\" in /"));
+        assert_true(str_has_prefix(
+                tested.words,
+                "nginx refuses the configuration: unknown directive \"nonsense\" in /"));
         assert_non_null(strstr(tested.words, "bad.conf:1"));
 
         sd_event *loop = loop_new();
-        assert_int_equal(proxy_test(loop, NGINX, f->conf, f->run_dir, on_tested, &tested, &test, NULL), 0);
+        assert_int_equal(
+                proxy_test(loop, NGINX, f->conf, f->run_dir, on_tested, &tested, &test, NULL), 0);
         assert_null(proxy_test_cancel(test));
-        assert_int_equal(proxy_test(loop, "/no/such/nginx", f->conf, f->run_dir, on_tested, &tested, &test, NULL), -ENOENT);
+        assert_int_equal(proxy_test(loop, "/no/such/nginx", f->conf, f->run_dir, on_tested, &tested,
+                                    &test, NULL),
+                         -ENOENT);
         (void) sd_event_unref(loop);
 }
 
 /* -------- the text alone -------- */
 
 static ProxyConfig plain_config(void) {
-        return (ProxyConfig) { .port = 80, .fixed_port = 5000, .slot_port_a = 5001, .slot_port_b = 5002, .slot_dir = "/s",
-                               .run_dir = "/r", .log_dir = "/l", .user = "nginx" };
+        return (ProxyConfig){ .port = 80,
+                              .fixed_port = 5000,
+                              .slot_port_a = 5001,
+                              .slot_port_b = 5002,
+                              .slot_dir = "/s",
+                              .run_dir = "/r",
+                              .log_dir = "/l",
+                              .user = "nginx" };
 }
 
 static int render(const ProxyConfig *config, char ret[16384]) {
@@ -546,9 +588,11 @@ static void test_text(void **state) {
         assert_int_equal(render(&config, text), 0);
         assert_int_equal(render(&config, again), 0);
         assert_string_equal(text, again);
-        for (const char *const *s = (const char *const[]) { "listen 80 default_server;", "listen 127.0.0.1:5000;", "\nuser nginx;",
-                                                            "server 127.0.0.1:5001;", "if (-e \"/s/b\")", "pid \"/r/nginx.pid\";",
-                                                            "access_log \"/l/access.log\" main;", NULL };
+        for (const char *const *s =
+                     (const char *const[]){ "listen 80 default_server;", "listen 127.0.0.1:5000;",
+                                            "\nuser nginx;", "server 127.0.0.1:5001;",
+                                            "if (-e \"/s/b\")", "pid \"/r/nginx.pid\";",
+                                            "access_log \"/l/access.log\" main;", NULL };
              *s; s++)
                 if (!strstr(text, *s))
                         fail_msg("no %s in\n%s", *s, text);
@@ -559,15 +603,24 @@ static void test_text(void **state) {
         assert_null(strstr(text, "127.0.0.1:5000"));
         assert_null(strstr(text, "\nuser "));
 
-        const char *const includes[] = { "/c/.platform/nginx/conf.d/elasticbeanstalk/00_application.conf", NULL };
+        const char *const includes[] = {
+                "/c/.platform/nginx/conf.d/elasticbeanstalk/00_application.conf", NULL
+        };
         config.server_includes = includes;
         assert_int_equal(render(&config, text), 0);
         assert_null(strstr(text, "location /"));
-        assert_non_null(strstr(text, "include \"/c/.platform/nginx/conf.d/elasticbeanstalk/00_application.conf\";"));
+        assert_non_null(strstr(
+                text,
+                "include \"/c/.platform/nginx/conf.d/elasticbeanstalk/00_application.conf\";"));
 }
 
 static void test_values_stay_in_their_place(void **state) {
-        static const char *const bad[] = { "relative", "/a\"; user root; \"", "/a\\", "/a$uri", "/a\nb", "/a*", "/a[b]", "/a?", "", "/a\x7f", NULL };
+        static const char *const bad[] = { "relative", "/a\"; user root; \"",
+                                           "/a\\",     "/a$uri",
+                                           "/a\nb",    "/a*",
+                                           "/a[b]",    "/a?",
+                                           "",         "/a\x7f",
+                                           NULL };
         char text[16384];
 
         (void) state;
@@ -588,7 +641,9 @@ static void test_values_stay_in_their_place(void **state) {
                 }
         }
         ProxyConfig config = plain_config();
-        static const char *const users[] = { "root; load_module x", "", "-x", "a b c", "a ", " a", "a;", "a;b", NULL };
+        static const char *const users[] = {
+                "root; load_module x", "", "-x", "a b c", "a ", " a", "a;", "a;b", NULL
+        };
         for (const char *const *u = users; *u; u++) {
                 config.user = *u;
                 assert_int_equal(render(&config, text), -EINVAL);
@@ -615,7 +670,8 @@ static void test_command(void **state) {
         _cleanup_free_ char *command = proxy_command("/usr/sbin/nginx", "/it's/n.conf", "/r");
 
         (void) state;
-        assert_string_equal(command, "exec '/usr/sbin/nginx' '-c' '/it'\\''s/n.conf' '-p' '/r' '-e' '/r/start.log' '-g' 'daemon off;'");
+        assert_string_equal(command, "exec '/usr/sbin/nginx' '-c' '/it'\\''s/n.conf' '-p' '/r' "
+                                     "'-e' '/r/start.log' '-g' 'daemon off;'");
 }
 
 int main(void) {

@@ -11,7 +11,8 @@
 
 #include "base/macro.h"
 
-/* A session of a leader and two more, one of them in a process group of its own; it is there when this returns. */
+/* A session of a leader and two more, one of them in a process group of its own; it is there when
+ * this returns. */
 static pid_t start_session(int *ret_fd) {
         int pair[2];
         char byte;
@@ -51,11 +52,11 @@ static void test_members(void **state) {
         assert_int_equal(session_pids(leader, NULL, 0), 3);
         assert_true(session_is_led(leader));
         assert_true(session_peak(&leader, 1) > 100 * 1024);
-        assert_int_equal(session_peak(&(pid_t) { 999999999 }, 1), 0);
+        assert_int_equal(session_peak(&(pid_t){ 999999999 }, 1), 0);
 
         /* Led by a zombie, then by none. */
         assert_return_code(kill(leader, SIGKILL), errno);
-        assert_int_equal(waitid(P_PID, (id_t) leader, &(siginfo_t) { 0 }, WEXITED | WNOWAIT), 0);
+        assert_int_equal(waitid(P_PID, (id_t) leader, &(siginfo_t){ 0 }, WEXITED | WNOWAIT), 0);
         assert_int_equal(session_pids(leader, pids, 8), 2);
         assert_false(session_is_led(leader));
         assert_int_equal(waitpid(leader, NULL, 0), leader);

@@ -63,12 +63,15 @@ static void loop_until_over(Run *run) {
                 assert_true(sd_event_run(run->loop, UINT64_MAX) >= 0);
 }
 
-static int do_run(Run *run, const char *verb, const char *a, const char *b, int dir_fd, usec_t timeout_usec) {
+static int do_run(Run *run, const char *verb, const char *a, const char *b, int dir_fd,
+                  usec_t timeout_usec) {
         char *args[] = { (char *) (uintptr_t) a, (char *) (uintptr_t) (a ? b : NULL), NULL };
         TreeTask *task = NULL;
 
         run->r = -1;
-        assert_int_equal(tree_run(run->loop, run->program_fd, verb, args, dir_fd, timeout_usec, on_done, run, &task, NULL), 0);
+        assert_int_equal(tree_run(run->loop, run->program_fd, verb, args, dir_fd, timeout_usec,
+                                  on_done, run, &task, NULL),
+                         0);
         loop_until_over(run);
         return run->r;
 }
@@ -126,15 +129,19 @@ static void test_time_out(void **state) {
         int pair[2];
 
         assert_return_code(pipe2(pair, O_CLOEXEC), errno);
-        char *args[] = { (char *) (uintptr_t) "--plain", (char *) (uintptr_t) "--wait=3", (char *) (uintptr_t) "--",
-                         (char *) (uintptr_t) "/bin/true", NULL };
+        char *args[] = { (char *) (uintptr_t) "--plain", (char *) (uintptr_t) "--wait=3",
+                         (char *) (uintptr_t) "--", (char *) (uintptr_t) "/bin/true", NULL };
         TreeTask *task = NULL;
-        assert_int_equal(tree_run(run->loop, run->program_fd, "view", args, pair[0], MSEC(50), on_done, run, &task, NULL), 0);
+        assert_int_equal(tree_run(run->loop, run->program_fd, "view", args, pair[0], MSEC(50),
+                                  on_done, run, &task, NULL),
+                         0);
         loop_until_over(run);
         assert_int_equal(run->r, -ETIMEDOUT);
         assert_non_null(strstr(run->words, "view: time out"));
 
-        assert_int_equal(tree_run(run->loop, run->program_fd, "view", args, pair[0], 0, on_done, run, &task, NULL), 0);
+        assert_int_equal(tree_run(run->loop, run->program_fd, "view", args, pair[0], 0, on_done,
+                                  run, &task, NULL),
+                         0);
         assert_null(tree_cancel(task));
         (void) close(pair[0]);
         (void) close(pair[1]);

@@ -7,7 +7,8 @@
 
 #include <cmocka.h>
 
-/* The whole program runs in a mount namespace of its own; where it cannot have one, only links are tested. */
+/* The whole program runs in a mount namespace of its own; where it cannot have one, only links are
+ * tested. */
 static bool have_mounts(void) {
         return geteuid() == 0 && unshare(CLONE_NEWNS) == 0 &&
                mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) == 0;
@@ -62,7 +63,8 @@ static int teardown(void **state) {
                         (void) rmdir(command);
                 }
                 (void) unlink(p->path);
-                for (char *end = strrchr(p->path, '/'); end && rmdir(p->path) + 1 >= 0; end = strrchr(p->path, '/')) {
+                for (char *end = strrchr(p->path, '/'); end && rmdir(p->path) + 1 >= 0;
+                     end = strrchr(p->path, '/')) {
                         *end = '\0';
                         if (strlen(p->path) <= strlen(p->root))
                                 break;
@@ -180,7 +182,8 @@ static void test_again_changes_nothing(void **state) {
         (void) close(fd);
 }
 
-/* A run that ended between the two steps left the new one below the old one; others may stack more. */
+/* A run that ended between the two steps left the new one below the old one; others may stack more.
+ */
 static void test_leftover_stack(void **state) {
         const Place *p = *state;
 
@@ -218,7 +221,8 @@ static void test_other_namespace(void **state) {
         (void) snprintf(ns, sizeof(ns), "/proc/%d/ns/mnt", getpid());
         pid_t pid = fork();
         if (pid == 0) {
-                if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) < 0)
+                if (unshare(CLONE_NEWNS) < 0 ||
+                    mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) < 0)
                         _exit(1);
                 char path[128];
                 (void) snprintf(path, sizeof(path), "%s/v2", p->root);
@@ -268,8 +272,11 @@ static void test_link_does_not_replace_files(void **state) {
 static void test_paths(void **state) {
         const Place *p = *state;
 
-        for (const char *const *n = (const char *const[]) { "relative", "/", "/tmp/..", "/tmp/.", "/tmp/", NULL }; *n; n++)
-                assert_int_equal(treemount_mount(p->app[0], *n, NULL, TREE_MOUNT_BENEATH, NULL), -EINVAL);
+        for (const char *const *n =
+                     (const char *const[]){ "relative", "/", "/tmp/..", "/tmp/.", "/tmp/", NULL };
+             *n; n++)
+                assert_int_equal(treemount_mount(p->app[0], *n, NULL, TREE_MOUNT_BENEATH, NULL),
+                                 -EINVAL);
 }
 
 static void test_unescape(void **state) {

@@ -58,12 +58,13 @@ static int teardown(void **state) {
 static TreeView view_of(const Place *p, char **argv) {
         TreeView view = { .wait_fd = -1, .argv = argv };
 
-        view.folders[view.n_folders++] = (TreeFolder) { "current", p->app };
-        view.folders[view.n_folders++] = (TreeFolder) { "venv", p->venv };
+        view.folders[view.n_folders++] = (TreeFolder){ "current", p->app };
+        view.folders[view.n_folders++] = (TreeFolder){ "venv", p->venv };
         return view;
 }
 
-/* A child that becomes the view; what it writes, and how it ended (100 + answer where it did not become anything). */
+/* A child that becomes the view; what it writes, and how it ended (100 + answer where it did not
+ * become anything). */
 static int run(const TreeView *view, void (*before)(void), char *ret, size_t size) {
         int pair[2], status;
         size_t n = 0;
@@ -123,12 +124,14 @@ static void test_its_own_version(void **state) {
 
         need_root();
         bool was_there = access("/var/app", F_OK) == 0;
-        TreeView view = view_of(p, shell("pwd; cat version /var/app/current/version /var/app/venv/python; ls /var/app"));
+        TreeView view = view_of(p, shell("pwd; cat version /var/app/current/version "
+                                         "/var/app/venv/python; ls /var/app"));
         check(&view, NULL, 0, "/var/app/current\nv1v1pycurrent\nvenv\n");
         assert_int_equal(access("/var/app", F_OK) == 0, was_there);
 }
 
-/* Its files are reached by a user who cannot enter the folder above them; no more groups than it was given. */
+/* Its files are reached by a user who cannot enter the folder above them; no more groups than it
+ * was given. */
 static void test_as_a_user(void **state) {
         const Place *p = *state;
 
@@ -139,11 +142,13 @@ static void test_as_a_user(void **state) {
         check(&view, NULL, 0, "65001\n65001\n65001\nv1");
 }
 
-/* In a namespace of the test's own, in which /var/app is there already, with another version in it. */
+/* In a namespace of the test's own, in which /var/app is there already, with another version in it.
+ */
 static void have_var_app(void) {
         if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) < 0 ||
             mount("tmpfs", "/var", "tmpfs", 0, NULL) < 0 || mkdir("/var/app", 0755) < 0 ||
-            mkdir("/var/app/current", 0755) < 0 || mkdir("/var/app/else", 0755) < 0 || mkdir("/var/mark", 0755) < 0)
+            mkdir("/var/app/current", 0755) < 0 || mkdir("/var/app/else", 0755) < 0 ||
+            mkdir("/var/mark", 0755) < 0)
                 _exit(98);
 }
 
@@ -155,7 +160,8 @@ static void test_var_app_is_there(void **state) {
         check(&view, have_var_app, 0, "v1/var:\napp\nmark\n\n/var/app:\ncurrent\nvenv\n");
 }
 
-/* The rest of /var is as it was: mounts in it, links, files; and the agent's own folders may lie in it. */
+/* The rest of /var is as it was: mounts in it, links, files; and the agent's own folders may lie in
+ * it. */
 static void have_full_var(void) {
         if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) < 0 ||
             mount("tmpfs", "/var", "tmpfs", 0, NULL) < 0 || mkdir("/var/lib", 0755) < 0 ||
@@ -170,9 +176,10 @@ static void test_the_rest_of_var(void **state) {
         (void) state;
         need_root();
         TreeView view = { .wait_fd = -1,
-                          .argv = shell("cat /var/file /var/app/current/version /var/lib/app/version; readlink /var/run; "
+                          .argv = shell("cat /var/file /var/app/current/version "
+                                        "/var/lib/app/version; readlink /var/run; "
                                         "echo x >/var/lib/w && cat /var/lib/w") };
-        view.folders[view.n_folders++] = (TreeFolder) { "current", "/var/lib/app" };
+        view.folders[view.n_folders++] = (TreeFolder){ "current", "/var/lib/app" };
         check(&view, have_full_var, 0, "textbelowbelow/run\nx\n");
 }
 
@@ -206,7 +213,8 @@ static void test_plain(void **state) {
                 view.set_user = true;
                 view.uid = view.gid = OTHER;
         }
-        (void) snprintf(expected, sizeof(expected), "%s\nv1%u\n", p->app, geteuid() == 0 ? OTHER : geteuid());
+        (void) snprintf(expected, sizeof(expected), "%s\nv1%u\n", p->app,
+                        geteuid() == 0 ? OTHER : geteuid());
         if (geteuid() != 0)
                 check(&view, NULL, 0, expected);
         else {
@@ -253,7 +261,9 @@ static void test_parse(void **state) {
         TreeView v;
 
         (void) state;
-        assert_true(parse("--current=/a --staging=/b --venv=lib=/c=d --user=1:2:3:4 --wait=5 --cwd=/x -- sh -c x", &v));
+        assert_true(parse("--current=/a --staging=/b --venv=lib=/c=d --user=1:2:3:4 --wait=5 "
+                          "--cwd=/x -- sh -c x",
+                          &v));
         assert_int_equal(v.n_folders, 3);
         assert_string_equal(v.folders[2].name, "lib");
         assert_string_equal(v.folders[2].dir, "/c=d");
@@ -264,10 +274,12 @@ static void test_parse(void **state) {
         assert_true(v.plain && v.wait_fd < 0 && !v.set_user);
 
         for (const char *const *n =
-                     (const char *const[]) { "", "--", "sh", "-- ", "--current=a -- x", "--venv=../x=/y -- x", "--venv=a/b=/y -- x",
-                                             "--venv=.x=/y -- x", "--venv=x -- x", "--user=1 -- x", "--user=a:b -- x",
-                                             "--user=1:-1 -- x", "--user=1:4294967295 -- x", "--wait=x -- x", "--cwd=x -- x",
-                                             "--plainly -- x", "--nonsense -- x", "x -- x", NULL };
+                     (const char *const[]){
+                             "", "--", "sh", "-- ", "--current=a -- x", "--venv=../x=/y -- x",
+                             "--venv=a/b=/y -- x", "--venv=.x=/y -- x", "--venv=x -- x",
+                             "--user=1 -- x", "--user=a:b -- x", "--user=1:-1 -- x",
+                             "--user=1:4294967295 -- x", "--wait=x -- x", "--cwd=x -- x",
+                             "--plainly -- x", "--nonsense -- x", "x -- x", NULL };
              *n; n++)
                 if (parse(*n, &v))
                         fail_msg("'%s' was accepted", *n);

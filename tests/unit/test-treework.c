@@ -104,8 +104,9 @@ static void put_bundle(const Place *p) {
         put_dir(p, "tree/lib", 0500);
         put_link(p, "tree/lib-link", "lib");
         for (const char *const *n =
-                     (const char *const[]) { "tree", "tree/.platform", "tree/Procfile", "tree/web.js",
-                                             "tree/lib", "tree/lib-link", "tree/.platform/hooks/prebuild/01", NULL };
+                     (const char *const[]){ "tree", "tree/.platform", "tree/Procfile",
+                                            "tree/web.js", "tree/lib", "tree/lib-link",
+                                            "tree/.platform/hooks/prebuild/01", NULL };
              *n; n++)
                 give_to(p, *n, OTHER);
         if (geteuid() == 0)
@@ -126,8 +127,9 @@ static void check_owned(const Place *p) {
         assert_int_equal(look(p, "control/.platform/hooks/prebuild/03").st_mode, 0);
         assert_int_equal(look(p, "control/.platform/hooks/prebuild/04").st_mode, 0);
         assert_int_equal(look(p, "control/web.js").st_mode, 0);
-        for (const char *const *n = (const char *const[]) { "app", "app/web.js", "app/lib", "app/lib-link",
-                                                            "app/.platform", "control/Procfile", NULL };
+        for (const char *const *n =
+                     (const char *const[]){ "app", "app/web.js", "app/lib", "app/lib-link",
+                                            "app/.platform", "control/Procfile", NULL };
              *n; n++)
                 assert_int_equal(look(p, *n).st_uid, geteuid());
         assert_true(look(p, "app/Procfile").st_ino != look(p, "control/Procfile").st_ino);
@@ -279,11 +281,11 @@ static void test_link_stays(void **state) {
                 unsigned n_above;
                 bool stays;
         } cases[] = {
-                { "x", 0, true },        { "a/b", 0, true },       { "./x", 1, true },
-                { "../x", 1, true },     { "../x", 0, false },     { "../../x", 1, false },
-                { "/x", 5, false },      { "", 5, false },         { "a/../x", 5, false },
-                { "..", 1, true },       { "../..", 1, false },    { ".././../x", 2, true },
-                { "..//../x", 1, false }, { "...", 0, true },      { "..x", 0, true },
+                { "x", 0, true },         { "a/b", 0, true },    { "./x", 1, true },
+                { "../x", 1, true },      { "../x", 0, false },  { "../../x", 1, false },
+                { "/x", 5, false },       { "", 5, false },      { "a/../x", 5, false },
+                { "..", 1, true },        { "../..", 1, false }, { ".././../x", 2, true },
+                { "..//../x", 1, false }, { "...", 0, true },    { "..x", 0, true },
         };
 
         (void) state;
@@ -313,8 +315,8 @@ static void test_give(void **state) {
         assert_int_equal(look(p, "app").st_mode, S_IFDIR | 0755);
         assert_int_equal(look(p, "app/d/f").st_mode, S_IFREG | 0750);
         assert_int_equal(look(p, "app/.tendril-give").st_mode, 0);
-        for (const char *const *n =
-                     (const char *const[]) { "app", "app/d", "app/d/f", "app/link", "app/d/hard", NULL };
+        for (const char *const *n = (const char *const[]){ "app", "app/d", "app/d/f", "app/link",
+                                                           "app/d/hard", NULL };
              *n; n++)
                 assert_int_equal(look(p, *n).st_uid, uid);
         assert_int_equal(look(p, "outside").st_uid, geteuid());
@@ -341,7 +343,8 @@ static void test_remove(void **state) {
         assert_int_equal(look(p, "v").st_mode, 0);
         assert_int_equal(look(p, "top-link").st_mode, 0);
         assert_int_equal(look(p, "kept").st_mode, S_IFREG | 0600);
-        for (const char *const *n = (const char *const[]) { "", ".", "..", "a/b", "/", NULL }; *n; n++)
+        for (const char *const *n = (const char *const[]){ "", ".", "..", "a/b", "/", NULL }; *n;
+             n++)
                 assert_int_equal(treework_remove(p->fd, *n, NULL), -EINVAL);
 }
 
@@ -375,10 +378,12 @@ static void test_mounts_are_not_crossed(void **state) {
         if (pid == 0) {
                 char source[128];
                 (void) snprintf(source, sizeof(source), "/proc/self/fd/%d/other", p->fd);
-                if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) < 0 ||
-                    chdir(p->path) < 0 || mount("other", "app/m", NULL, MS_BIND, NULL) < 0)
+                if (unshare(CLONE_NEWNS) < 0 ||
+                    mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) < 0 || chdir(p->path) < 0 ||
+                    mount("other", "app/m", NULL, MS_BIND, NULL) < 0)
                         _exit(77);
-                int dir = open(".", O_RDONLY | O_DIRECTORY), app = open("app", O_RDONLY | O_DIRECTORY);
+                int dir = open(".", O_RDONLY | O_DIRECTORY),
+                    app = open("app", O_RDONLY | O_DIRECTORY);
                 if (treework_give(app, OTHER, OTHER, NULL) != 0)
                         _exit(1);
                 _exit(treework_remove(dir, "app", NULL) == -EXDEV ? 0 : 2);
@@ -403,7 +408,8 @@ int main(void) {
                 cmocka_unit_test(test_link_stays),
                 cmocka_unit_test_setup_teardown(test_give, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_remove, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_remove_what_is_deeper_than_descriptors, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_remove_what_is_deeper_than_descriptors, setup,
+                                                teardown),
                 cmocka_unit_test_setup_teardown(test_mounts_are_not_crossed, setup, teardown),
         };
 
