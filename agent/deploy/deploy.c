@@ -129,9 +129,12 @@ static void step_clear(Deploy *d) {
 
 void deploy_on_tree(void *userdata, int r, Error *err) {
         Deploy *d = userdata;
+        Error *own = NULL;
 
         d->tree = NULL;
-        deploy_step_ended(d, r < 0 ? r : 0, err);
+        if (r < 0)
+                (void) error_set(&own, r, "%s", error_text(err));
+        deploy_step_ended(d, r < 0 ? r : 0, own);
 }
 
 /* Begins steps until one has to wait, or the table ends. */

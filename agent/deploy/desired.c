@@ -21,6 +21,7 @@
 #define DESIRED_EVERY_USEC SEC(300)
 #define REPORT_EVERY_USEC  SEC(300)
 #define FIRST_POLL_USEC    MSEC(200)
+#define REFUSED_POLLS      10 /* so many polls later a refused document is opened again */
 
 static void poll_head(Pipeline *p);
 static void read_desired(Pipeline *p);
@@ -108,6 +109,7 @@ static void refuse(Pipeline *p, const char *words) {
         Watch *w = &p->watch;
         LogFields fields = { .message_id = LOG_ID_REFUSED };
 
+        w->refused_usec = pipeline_now(p);
         if (words && !str_equal(w->refused, words))
                 log_fields(LOG_ERR, &fields, "refused: %s; what runs goes on running", words);
         free(w->refused);
@@ -454,6 +456,11 @@ static void on_head(void *userdata, int r, const StoreReply *reply, Error *err) 
                 store_said(p, true, NULL);
         if (r == 0)
                 take_head(p, reply);
+        /* What was refused may have passed: a helper that died, a version that was not published. */
+        if (w->refused && now - w->refused_usec >= REFUSED_POLLS * p->config->poll_usec) {
+                free(w->desired_etag);
+                w->desired_etag = NULL;
+        }
         if ((w->has_head && w->head.revision != p->state->desired.revision) ||
             w->desired_usec == 0 || now - w->desired_usec > DESIRED_EVERY_USEC || w->refused)
                 read_desired(p);

@@ -110,6 +110,7 @@ typedef struct Watch {
         char *error;            /* sentence, while not ok */
         usec_t since_usec;      /* REALTIME */
         char *refused;          /* why the desired document is not acted on */
+        usec_t refused_usec;    /* BOOTTIME: when that was found */
         usec_t not_before_usec; /* BOOTTIME: a failed attempt is not repeated earlier */
         Backoff retry;
 } Watch;

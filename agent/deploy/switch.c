@@ -261,7 +261,7 @@ static bool may_fall_back(const Deploy *d) {
                 return false;
         return services_find(d->p->services, slot_from_name(s->attempt.target.slot),
                              launch_web(&d->plan), &web) &&
-               web.n_restarts > 0;
+               web.n_restarts > 0 && str_has_prefix(web.last_exit, "exit ");
 }
 
 static int fall_back(Deploy *d, Error **reterr) {

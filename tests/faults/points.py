@@ -565,7 +565,7 @@ class Report:
             self.bad.append(what)
             print("bad: %s: %s" % (what, words), flush=True)
             if log:
-                print("    " + "\n    ".join(log.splitlines()[-30:]), flush=True)
+                print("    " + "\n    ".join(log.splitlines()[-int(os.environ.get("FAULTS_LINES", "30")):]), flush=True)
 
 
 def one_point(scenario, host, n, report):

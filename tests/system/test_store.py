@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import threading
 
-from host import BUILD, Load, wait_for
+from host import BUILD, Load, server_text, wait_for
 
 
 def folder(host):
@@ -147,7 +147,7 @@ def test_bundle_by_hand_holds_the_host(agent):
     agent.web("v1")
     agent.web("v2")
     agent.deploy("v1")
-    from host import bundle, server_text
+    from host import bundle
     path = bundle(os.path.join(agent.dir, "hand.zip"), {"Procfile": "web: exec python3 server.py\n", "server.py": server_text("hand")})
     agent.tendril("deploy", "--bundle", path, "--version", "hand", "--wait")
     assert agent.version() == "hand"
@@ -190,3 +190,22 @@ def test_rollback_needs_no_store(agent):
     agent.tendril("rollback", "--wait", timeout=60)
     assert agent.version() == "v1"
     assert json.loads(agent.tendril("status", "--json").stdout)["current"]["label"] == "v1"
+
+
+def test_full_disk_is_told_and_passes(host):
+    """No room for the bundle: said with what is missing, nothing changes, and the deploy goes on by itself when there is room."""
+    state = host.path("var/lib/tendril")
+    os.makedirs(state)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m,mode=0711", "tmpfs", state], check=True)
+    host.web("v1")
+    host.publish("v2", {"Procfile": "web: exec python3 server.py\n", "server.py": server_text("v2"), "noise": os.urandom(20_000_000)})
+    host.start()
+    host.deploy("v1")
+    host.assign("v2")
+    record = host.wait_ended(2)
+    assert record["outcome"] == "retry" and record["stage"] == "fetch"
+    assert "free at least" in record["error"]
+    assert host.version() == "v1"
+    subprocess.run(["mount", "-o", "remount,size=200m", state], check=True)
+    host.wait_served("v2", 60)
+    assert host.fsck()[0] == 0
