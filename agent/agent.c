@@ -62,26 +62,36 @@ static int lock_root(Agent *a, Error **reterr) {
         return 0;
 }
 
+#define PROBE_WAITS 1000 /* no answer yet */
+#define PROBE_TRIES 3
+
 static void on_probed(void *userdata, int r, Error *err) {
         int *answer = userdata;
 
-        *answer = r < 0 ? TREE_WAS_LINK : r;
+        *answer = r;
         if (r < 0)
-                log_debug("probe for views: %s", error_text(err));
+                log_warning("probe for views: %s", error_text(err));
 }
 
-/* Asked once, before anything else runs on the loop. */
+/* Asked before anything else runs on the loop. That the helper died is no answer: without views an
+ * application that was started in one would not find its files. */
 static int probe_view(Agent *a, Error **reterr) {
         char *none[] = { NULL };
-        TreeTask *task = NULL;
-        int answer = -1, r;
+        int answer = -1, r = 0;
 
-        r = tree_run(a->loop, helpers_tree_fd(a->helpers), "probe", none, -EBADF, SEC(10),
-                     on_probed, &answer, &task, reterr);
-        while (r >= 0 && answer < 0)
-                r = sd_event_run(a->loop, UINT64_MAX);
+        for (int i = 0; i < PROBE_TRIES && r >= 0 && answer < 0; i++) {
+                TreeTask *task = NULL;
+
+                answer = PROBE_WAITS;
+                r = tree_run(a->loop, helpers_tree_fd(a->helpers), "probe", none, -EBADF, SEC(10),
+                             on_probed, &answer, &task, reterr);
+                while (r >= 0 && answer == PROBE_WAITS)
+                        r = sd_event_run(a->loop, UINT64_MAX);
+        }
         a->view = answer == 0;
-        return r < 0 ? error_set(reterr, r, "probe for views: %s", strerror(-r)) : 0;
+        if (r >= 0 && answer < 0)
+                return error_set(reterr, answer, "probe for views: tendril-tree does not end well");
+        return r < 0 ? error_wrap(reterr, r, "probe for views") : 0;
 }
 
 static int open_store(Agent *a, const Config *config, Store **ret, Error **reterr) {

@@ -308,8 +308,8 @@ void zip_directory_make_end(const ZipDirectory *directory, size_t bytes,
         /* Room between the last record and the end, where a locator of zip64 would be looked for:
          * else the comment of that record could be one. */
         memset(ret, 0, ZIP_MADE_END_BYTES);
-        memcpy(ret, "PK\006\006", 4);
-        memcpy(end, "PK\005\006", 4);
+        put32(ret, 0x06064b50); /* "PK", 6, 6 */
+        put32(end, 0x06054b50); /* "PK", 5, 6 */
         put32(end + 12, bytes + (size_t) (end - ret));
         put32(end + 16, directory->begin - directory->shift);
 }

@@ -456,7 +456,8 @@ static void on_head(void *userdata, int r, const StoreReply *reply, Error *err) 
                 store_said(p, true, NULL);
         if (r == 0)
                 take_head(p, reply);
-        /* What was refused may have passed: a helper that died, a version that was not published. */
+        /* What was refused may have passed: a helper that died, a version that was not published.
+         */
         if (w->refused && now - w->refused_usec >= REFUSED_POLLS * p->config->poll_usec) {
                 free(w->desired_etag);
                 w->desired_etag = NULL;

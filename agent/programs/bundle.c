@@ -36,7 +36,8 @@ int main(void) {
 
         /* Names in archives are UTF-8; without this libarchive does not take them for it. */
         (void) setlocale(LC_CTYPE, "C.UTF-8");
-        /* A zip has local times of nobody knows where. And where TZ is not set, libc looks for its file at each of them. */
+        /* A zip has local times of nobody knows where. And where TZ is not set, libc looks for its
+         * file at each of them. */
         (void) setenv("TZ", "UTC0", 1);
         (void) signal(SIGPIPE, SIG_IGN);
 

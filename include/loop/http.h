@@ -56,9 +56,10 @@ typedef struct HttpRequest {
         bool loopback_only; /* connects to 127.0.0.0/8 and ::1 only, never by a proxy, and each time
                                anew */
         usec_t connect_usec; /* until connected; 0: 5 s */
-        usec_t stall_usec;   /* longest time without a byte (looked at once a second), waiting for the first included; 0: as total_usec */
-        usec_t total_usec;   /* all of it; 0: 60 s */
-        size_t max_bytes;    /* of the answer's body; 0: none may come */
+        usec_t stall_usec; /* longest time without a byte (looked at once a second), waiting for the
+                              first included; 0: as total_usec */
+        usec_t total_usec; /* all of it; 0: 60 s */
+        size_t max_bytes;  /* of the answer's body; 0: none may come */
         HttpDone on_done;
         void *userdata;
 } HttpRequest;

@@ -1,4 +1,5 @@
-/* main() of the programs fault-*: see countdown.h. The last line is "N allocations, N system calls, N bad". With a name and a number
+/* main() of the programs fault-*: see countdown.h. The last line is "N allocations, N system calls,
+ * N bad". With a name and a number
  * ("state-save alloc:3") only that point is run. */
 
 #include "countdown.h"
@@ -76,15 +77,15 @@ static bool strikes(Kind kind, const char *name) {
 
 /* ---- allocations ---- */
 
-#define WRAP_ALLOC(type, name, parameters, arguments) \
-        type __real_##name parameters; \
-        type __wrap_##name parameters; \
-        type __wrap_##name parameters { \
-                if (strikes(KIND_ALLOC, #name)) { \
-                        errno = ENOMEM; \
-                        return NULL; \
-                } \
-                return __real_##name arguments; \
+#define WRAP_ALLOC(type, name, parameters, arguments)                                              \
+        type __real_##name parameters;                                                             \
+        type __wrap_##name parameters;                                                             \
+        type __wrap_##name parameters {                                                            \
+                if (strikes(KIND_ALLOC, #name)) {                                                  \
+                        errno = ENOMEM;                                                            \
+                        return NULL;                                                               \
+                }                                                                                  \
+                return __real_##name arguments;                                                    \
         }
 
 WRAP_ALLOC(void *, malloc, (size_t size), (size))
@@ -106,19 +107,20 @@ static void *jansson_malloc(size_t size) {
 
 /* ---- system calls ---- */
 
-#define WRAP_CALL(type, name, code, parameters, arguments) \
-        type __real_##name parameters; \
-        type __wrap_##name parameters; \
-        type __wrap_##name parameters { \
-                if (strikes(KIND_CALL, #name)) { \
-                        errno = (code); \
-                        return -1; \
-                } \
-                return __real_##name arguments; \
+#define WRAP_CALL(type, name, code, parameters, arguments)                                         \
+        type __real_##name parameters;                                                             \
+        type __wrap_##name parameters;                                                             \
+        type __wrap_##name parameters {                                                            \
+                if (strikes(KIND_CALL, #name)) {                                                   \
+                        errno = (code);                                                            \
+                        return -1;                                                                 \
+                }                                                                                  \
+                return __real_##name arguments;                                                    \
         }
 
 WRAP_CALL(ssize_t, write, ENOSPC, (int fd, const void *data, size_t size), (fd, data, size))
-WRAP_CALL(ssize_t, pwrite, ENOSPC, (int fd, const void *data, size_t size, off_t at), (fd, data, size, at))
+WRAP_CALL(ssize_t, pwrite, ENOSPC, (int fd, const void *data, size_t size, off_t at),
+          (fd, data, size, at))
 WRAP_CALL(ssize_t, pread, EIO, (int fd, void *data, size_t size, off_t at), (fd, data, size, at))
 WRAP_CALL(int, fsync, EIO, (int fd), (fd))
 WRAP_CALL(int, fdatasync, EIO, (int fd), (fd))
@@ -127,15 +129,19 @@ WRAP_CALL(int, ftruncate, ENOSPC, (int fd, off_t size), (fd, size))
 WRAP_CALL(int, fallocate, ENOSPC, (int fd, int mode, off_t at, off_t size), (fd, mode, at, size))
 WRAP_CALL(int, fchmod, EIO, (int fd, mode_t mode), (fd, mode))
 WRAP_CALL(int, renameat, EIO, (int a, const char *from, int b, const char *to), (a, from, b, to))
-WRAP_CALL(int, renameat2, EIO, (int a, const char *from, int b, const char *to, unsigned flags), (a, from, b, to, flags))
-WRAP_CALL(int, linkat, ENOSPC, (int a, const char *from, int b, const char *to, int flags), (a, from, b, to, flags))
+WRAP_CALL(int, renameat2, EIO, (int a, const char *from, int b, const char *to, unsigned flags),
+          (a, from, b, to, flags))
+WRAP_CALL(int, linkat, ENOSPC, (int a, const char *from, int b, const char *to, int flags),
+          (a, from, b, to, flags))
 WRAP_CALL(int, symlinkat, ENOSPC, (const char *to, int fd, const char *name), (to, fd, name))
 WRAP_CALL(int, unlinkat, EIO, (int fd, const char *name, int flags), (fd, name, flags))
 WRAP_CALL(int, mkdirat, ENOSPC, (int fd, const char *name, mode_t mode), (fd, name, mode))
 WRAP_CALL(int, memfd_create, EMFILE, (const char *name, unsigned flags), (name, flags))
 WRAP_CALL(int, pipe2, EMFILE, (int fds[2], int flags), (fds, flags))
-WRAP_CALL(int, socketpair, EMFILE, (int domain, int type, int protocol, int fds[2]), (domain, type, protocol, fds))
-WRAP_CALL(ssize_t, copy_file_range, EIO, (int in, off_t *in_at, int out, off_t *out_at, size_t size, unsigned flags),
+WRAP_CALL(int, socketpair, EMFILE, (int domain, int type, int protocol, int fds[2]),
+          (domain, type, protocol, fds))
+WRAP_CALL(ssize_t, copy_file_range, EIO,
+          (int in, off_t *in_at, int out, off_t *out_at, size_t size, unsigned flags),
           (in, in_at, out, out_at, size, flags))
 
 int __real_openat(int fd, const char *name, int flags, ...);
@@ -205,7 +211,8 @@ static bool run_once(const Case *c) {
 
         if (!test.hit[0]) {
                 if (r < 0)
-                        countdown_bad("fails without a fault: %s", err ? error_text(err) : strerror(-r));
+                        countdown_bad("fails without a fault: %s",
+                                      err ? error_text(err) : strerror(-r));
         } else if (r < 0) {
                 if (test.kind == KIND_ALLOC && r != -ENOMEM && !(c->flags & CASE_ANY_CODE) &&
                     !(r == -EBADMSG && countdown_is_jansson()))
@@ -269,6 +276,7 @@ int main(int argc, char *argv[]) {
                 if (!(c->flags & CASE_NO_CALLS))
                         run_kind(c, KIND_CALL, 1, 1000);
         }
-        printf("%u allocations, %u system calls, %u bad\n", test.n_points[KIND_ALLOC], test.n_points[KIND_CALL], test.n_bad);
+        printf("%u allocations, %u system calls, %u bad\n", test.n_points[KIND_ALLOC],
+               test.n_points[KIND_CALL], test.n_bad);
         return test.n_bad > 0;
 }

@@ -1,5 +1,5 @@
-/* Countdown over what reads and writes the disk, on a real loop where there is one: after each failure stands there what stood there
- * before, or what was to stand there, whole. */
+/* Countdown over what reads and writes the disk, on a real loop where there is one: after each
+ * failure stands there what stood there before, or what was to stand there, whole. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -77,7 +77,8 @@ static void check_one_of(const char *name, const char *one, const char *other) {
         if (r < 0 && r != -ENOENT)
                 countdown_bad("%s cannot be read: %s", name, strerror(-r));
         else if (!str_equal(found, one) && !str_equal(found, other))
-                countdown_bad("%s is neither old nor new: '%.60s'", name, found ? found : "(absent)");
+                countdown_bad("%s is neither old nor new: '%.60s'", name,
+                              found ? found : "(absent)");
 }
 
 /* ---- files ---- */
@@ -88,7 +89,8 @@ static void file_begin(void) {
 }
 
 static int run_file_replace(_unused_ Error **reterr) {
-        return file_write_at(world()->folder.fd, "x", "new text", 8, 0600, FILE_REPLACE | FILE_SYNC | FILE_KEEP_PREVIOUS);
+        return file_write_at(world()->folder.fd, "x", "new text", 8, 0600,
+                             FILE_REPLACE | FILE_SYNC | FILE_KEEP_PREVIOUS);
 }
 
 static void file_end(int r) {
@@ -267,11 +269,13 @@ static int await(Answer *a, int started, Error **reterr) {
         return a->r;
 }
 
-static int put_one(const char *key, const char *text, StoreCondition condition, const char *etag, Answer *a, Error **reterr) {
+static int put_one(const char *key, const char *text, StoreCondition condition, const char *etag,
+                   Answer *a, Error **reterr) {
         StoreBody body = { .body = text, .size = strlen(text), .fd = -EBADF };
 
         *a = (Answer){ 0 };
-        return await(a, store_put(world()->store, key, &body, condition, etag, on_answer, a, NULL), reterr);
+        return await(a, store_put(world()->store, key, &body, condition, etag, on_answer, a, NULL),
+                     reterr);
 }
 
 static Answer *first(void) {
@@ -285,7 +289,8 @@ static void store_begin(void) {
         World *w = world();
 
         world_begin();
-        (void) snprintf(url, sizeof(url), "file://%.*s", (int) sizeof(w->folder.path), w->folder.path);
+        (void) snprintf(url, sizeof(url), "file://%.*s", (int) sizeof(w->folder.path),
+                        w->folder.path);
         step("loop", sd_event_new(&w->loop));
         step("store", store_file_new(w->loop, url, NULL, &w->store, NULL));
         step("put", put_one("a/b.json", "old", STORE_ALWAYS, NULL, first(), NULL));
@@ -295,7 +300,8 @@ static int run_store_new(Error **reterr) {
         _cleanup_(store_freep) Store *store = NULL;
         char url[128];
 
-        (void) snprintf(url, sizeof(url), "file://%.*s", (int) sizeof(world()->folder.path), world()->folder.path);
+        (void) snprintf(url, sizeof(url), "file://%.*s", (int) sizeof(world()->folder.path),
+                        world()->folder.path);
         return store_file_new(world()->loop, url, NULL, &store, reterr);
 }
 
@@ -327,8 +333,9 @@ static int run_store_document(Error **reterr) {
         int r;
 
         r = await(&a,
-                  store_put_document(world()->store, "a/b.json", text, sizeof(text) - 1, "00112233445566778899aabbccddeeff",
-                                     STORE_IF_MATCHES, first()->etag, on_answer, &a, NULL),
+                  store_put_document(world()->store, "a/b.json", text, sizeof(text) - 1,
+                                     "00112233445566778899aabbccddeeff", STORE_IF_MATCHES,
+                                     first()->etag, on_answer, &a, NULL),
                   reterr);
         return r;
 }
@@ -364,7 +371,8 @@ static int run_store_list(Error **reterr) {
 static int run_store_delete(Error **reterr) {
         Answer a = { 0 };
 
-        return await(&a, store_delete(world()->store, "a/b.json", NULL, on_answer, &a, NULL), reterr);
+        return await(&a, store_delete(world()->store, "a/b.json", NULL, on_answer, &a, NULL),
+                     reterr);
 }
 
 static void store_delete_end(int r) {
@@ -380,7 +388,9 @@ static int run_store_fetch(Error **reterr) {
         countdown_pause();
         fd = openat(world()->folder.fd, "fetched", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         countdown_resume();
-        r = await(&a, store_fetch(world()->store, "a/b.json", 0, NULL, fd, NULL, on_answer, &a, NULL), reterr);
+        r = await(&a,
+                  store_fetch(world()->store, "a/b.json", 0, NULL, fd, NULL, on_answer, &a, NULL),
+                  reterr);
         if (r > 0)
                 countdown_bad("an object that is there was answered with %d", r);
         return r;
@@ -403,7 +413,10 @@ static int run_store_put_fd(Error **reterr) {
         countdown_resume();
         body.fd = fd;
         body.size = 12;
-        return await(&a, store_put(world()->store, "f/bundle", &body, STORE_IF_ABSENT, NULL, on_answer, &a, NULL), reterr);
+        return await(&a,
+                     store_put(world()->store, "f/bundle", &body, STORE_IF_ABSENT, NULL, on_answer,
+                               &a, NULL),
+                     reterr);
 }
 
 static void store_put_fd_end(int r) {
@@ -443,8 +456,13 @@ static int run_child(Error **reterr) {
         int r;
 
         r = child_spawn(world()->loop,
-                        &(ChildSpec){ .name = "x", .argv = argv, .env = env, .timeout_usec = SEC(10), .on_line = on_line,
-                                      .on_exit = on_exit_of, .userdata = &ended },
+                        &(ChildSpec){ .name = "x",
+                                      .argv = argv,
+                                      .env = env,
+                                      .timeout_usec = SEC(10),
+                                      .on_line = on_line,
+                                      .on_exit = on_exit_of,
+                                      .userdata = &ended },
                         &child, reterr);
         if (r < 0)
                 return r;
@@ -467,7 +485,8 @@ static void bundle_begin(void) {
         fd = file_mkdirs_at(world()->folder.fd, "tree", 0700);
         put("tree/Procfile", "web: ./run\nworker: ./work\n");
         put("tree/Buildfile", "deps: make\n");
-        fd = (closep(&fd), file_mkdirs_at(world()->folder.fd, "tree/.platform/hooks/prebuild", 0700));
+        fd = (closep(&fd),
+              file_mkdirs_at(world()->folder.fd, "tree/.platform/hooks/prebuild", 0700));
         put("tree/.platform/hooks/prebuild/10-a", "#!/bin/sh\n");
 }
 

@@ -1,4 +1,5 @@
-/* Countdown over what only reads and makes text: JSON and YAML, documents, settings, plans, envelopes, messages. */
+/* Countdown over what only reads and makes text: JSON and YAML, documents, settings, plans,
+ * envelopes, messages. */
 
 #include <errno.h>
 #include <string.h>
@@ -33,15 +34,20 @@ static const char yaml[] =
         "gate: &g {path: /health, status: \"200,204\"}\n";
 
 static const char plan_text[] =
-        "{\"format\":1,\"kind\":\"procfile\",\"processes\":[{\"name\":\"web\",\"command\":\"./run\"},"
-        "{\"name\":\"worker\",\"command\":\"./work --beat\"}],\"prebuild\":[\".platform/hooks/prebuild/10-a\"],"
+        "{\"format\":1,\"kind\":\"procfile\",\"processes\":[{\"name\":\"web\",\"command\":\"./"
+        "run\"},"
+        "{\"name\":\"worker\",\"command\":\"./work "
+        "--beat\"}],\"prebuild\":[\".platform/hooks/prebuild/10-a\"],"
         "\"proxy_http\":[\".platform/nginx/conf.d/a.conf\"],\"warnings\":[\"one\",\"two\"]}";
 
 static const char desired_text[] =
-        "{\"format\":1,\"store\":\"s\",\"environment\":\"test\",\"application\":\"shop\",\"revision\":7,"
-        "\"nonce\":\"00112233445566778899aabbccddeeff\",\"target\":{\"label\":\"v2\",\"sha256\":\"" SHA "\"},"
+        "{\"format\":1,\"store\":\"s\",\"environment\":\"test\",\"application\":\"shop\","
+        "\"revision\":7,"
+        "\"nonce\":\"00112233445566778899aabbccddeeff\",\"target\":{\"label\":\"v2\",\"sha256\":"
+        "\"" SHA "\"},"
         "\"base\":{\"label\":\"v1\",\"sha256\":\"" SHA "\"},\"settings\":[{\"namespace\":"
-        "\"aws:elasticbeanstalk:application:environment\",\"option\":\"A\",\"value\":\"b\"},{\"namespace\":\"tendril:deploy\","
+        "\"aws:elasticbeanstalk:application:environment\",\"option\":\"A\",\"value\":\"b\"},{"
+        "\"namespace\":\"tendril:deploy\","
         "\"option\":\"Overlap\",\"value\":\"web\"}],\"created\":\"2026-01-01T00:00:00Z\"}";
 
 /* ---- configuration, JSON and YAML ---- */
@@ -125,14 +131,16 @@ static int run_settings(Error **reterr) {
 
         countdown_pause();
         (void) config_parse(yaml, sizeof(yaml) - 1, "tendril.yaml", &config, NULL);
-        (void) document_decode("it", desired_text, sizeof(desired_text) - 1, &desired_document_table, &doc, NULL);
+        (void) document_decode("it", desired_text, sizeof(desired_text) - 1,
+                               &desired_document_table, &doc, NULL);
         countdown_resume();
 
         r = environment_properties(config, &doc.settings, &properties, reterr);
         if (r >= 0)
                 r = effective_make(config, &doc.settings, &effective, reterr);
         if (r >= 0) {
-                env = environment_build(&(EnvironmentSpec){ .home = "/x", .port = 1, .properties = &properties });
+                env = environment_build(
+                        &(EnvironmentSpec){ .home = "/x", .port = 1, .properties = &properties });
                 secrets = env ? environment_secrets(&properties) : NULL;
                 r = env && secrets ? 0 : -ENOMEM;
         }
@@ -151,7 +159,9 @@ static int run_overlap(Error **reterr) {
         r = json_decode(plan_text, sizeof(plan_text) - 1, &plan_table, JSON_LENIENT, &plan, reterr);
         if (r < 0)
                 return r;
-        overlap_decide(&(OverlapInput){ .wanted = OVERLAP_ALL, .runs = true, .plan = &plan, .view = true }, &decision);
+        overlap_decide(
+                &(OverlapInput){ .wanted = OVERLAP_ALL, .runs = true, .plan = &plan, .view = true },
+                &decision);
         if (!decision.why[0])
                 countdown_bad("no words for the overlap");
         r = plan_check(&plan, reterr);
@@ -163,8 +173,16 @@ static int run_overlap(Error **reterr) {
 
 static int run_lane(Error **reterr _unused_) {
         char nonce[] = "aaaaaaaaaaaaaaaa0000000000000001", holder[] = "h1", step[] = "gate";
-        const LaneDocument held = { .format = 1, .nonce = nonce, .epoch = 4, .state = LANE_HELD, .holder = holder, .step = step };
-        const LaneChange change = { .write = LANE_WRITE_RENEW, .self = "h1", .fresh = "cccccccccccccccc0000000000000003", .step = "gate" };
+        const LaneDocument held = { .format = 1,
+                                    .nonce = nonce,
+                                    .epoch = 4,
+                                    .state = LANE_HELD,
+                                    .holder = holder,
+                                    .step = step };
+        const LaneChange change = { .write = LANE_WRITE_RENEW,
+                                    .self = "h1",
+                                    .fresh = "cccccccccccccccc0000000000000003",
+                                    .step = "gate" };
         LaneDocument next = { 0 };
         int r;
 
@@ -199,12 +217,16 @@ static int run_procfile(Error **reterr) {
 }
 
 static int run_envelope(Error **reterr) {
-        _cleanup_(buf_done) Buf secret = BUF_INIT(LIMIT_KEY_BYTES), public = BUF_INIT(LIMIT_KEY_BYTES),
-                                envelope = BUF_INIT(65536), payload = BUF_INIT(65536);
-        char type[] = "application/x", id[] = "k1", purpose[] = "assign", now[] = "2026-08-01T12:00:00Z";
+        _cleanup_(buf_done) Buf secret = BUF_INIT(LIMIT_KEY_BYTES),
+                                public = BUF_INIT(LIMIT_KEY_BYTES), envelope = BUF_INIT(65536),
+                                payload = BUF_INIT(65536);
+        char type[] = "application/x", id[] = "k1", purpose[] = "assign",
+             now[] = "2026-08-01T12:00:00Z";
         TaskSign sign = { .type = type, .key_id = id };
         TaskKey key = { .id = id, .purpose = purpose };
-        TaskOpen open = { .type = type, .purpose = purpose, .now = now, .keys = { .items = &key, .n = 1 } };
+        TaskOpen open = {
+                .type = type, .purpose = purpose, .now = now, .keys = { .items = &key, .n = 1 }
+        };
         TaskOpened opened = { 0 };
         int r;
 
@@ -212,9 +234,11 @@ static int run_envelope(Error **reterr) {
         sign.private_pem = secret.data;
         key.pem = public.data;
         if (r >= 0)
-                r = bundle_sign(desired_text, sizeof(desired_text) - 1, NULL, 0, &sign, &envelope, reterr);
+                r = bundle_sign(desired_text, sizeof(desired_text) - 1, NULL, 0, &sign, &envelope,
+                                reterr);
         if (r >= 0)
-                r = bundle_open(buf_str(&envelope), envelope.size, &open, &payload, &opened, reterr);
+                r = bundle_open(buf_str(&envelope), envelope.size, &open, &payload, &opened,
+                                reterr);
         if (r >= 0 && !str_equal(buf_str(&payload), desired_text))
                 countdown_bad("another payload came out");
         if (r < 0 && payload.size > 0)
@@ -235,12 +259,14 @@ static int run_message(Error **reterr) {
         int r;
 
         status.agent = strdup("0.1");
-        r = status.agent ? reply_message_print(&control_status_table, &status, false, &text) : -ENOMEM;
+        r = status.agent ? reply_message_print(&control_status_table, &status, false, &text)
+                         : -ENOMEM;
         if (r >= 0)
                 r = reply_message_parse(buf_str(&text), text.size - 1, &reply, reterr);
         if (r >= 0) {
                 json_table_done(&control_status_table, &status);
-                r = json_decode_value(reply.parameters, &control_status_table, JSON_LENIENT, &status, reterr);
+                r = json_decode_value(reply.parameters, &control_status_table, JSON_LENIENT,
+                                      &status, reterr);
         }
         buf_clear(&text);
         if (r >= 0)
@@ -258,9 +284,17 @@ static int run_message(Error **reterr) {
 
 static int run_proxy(Error **reterr) {
         static const char *const includes[] = { "/srv/a.conf", NULL };
-        const ProxyConfig config = { .port = 80, .fixed_port = 5000, .slot_port_a = 5001, .slot_port_b = 5002, .slot_dir = "/srv/slot",
-                                     .run_dir = "/run/x", .log_dir = "/var/log/x", .user = "www-data",
-                                     .http_includes = includes, .server_includes = includes, .max_body_bytes = 7 };
+        const ProxyConfig config = { .port = 80,
+                                     .fixed_port = 5000,
+                                     .slot_port_a = 5001,
+                                     .slot_port_b = 5002,
+                                     .slot_dir = "/srv/slot",
+                                     .run_dir = "/run/x",
+                                     .log_dir = "/var/log/x",
+                                     .user = "www-data",
+                                     .http_includes = includes,
+                                     .server_includes = includes,
+                                     .max_body_bytes = 7 };
         _cleanup_(buf_done) Buf text = BUF_INIT(65536);
         _cleanup_free_ char *command = NULL;
         int r;

@@ -1,15 +1,17 @@
 /*
- * A library for LD_PRELOAD that ends the program, or fails a call, at its n-th call that changes something.
+ * A library for LD_PRELOAD that ends the program, or fails a call, at its n-th call that changes
+ * something.
  *
  * TENDRIL_FAULT="PROGRAM MODE AT COUNT FILE":
- *   PROGRAM  name of the program that is meant (as in /proc/PID/comm); in any other one the library does nothing
- *   MODE     kill: SIGKILL instead of call AT; fail: calls AT .. AT+COUNT-1 answer an errno that fits the call, and are not made;
- *            open: the same, and what counts are the calls that open something for reading; with a "+" behind it calls of the
- *            children count too (a helper's workers), else only those of the process that began
- *   FILE     holds the counter, shared by all runs of the program, and the name of the call at which it happened
+ *   PROGRAM  name of the program that is meant (as in /proc/PID/comm); in any other one the library
+ * does nothing MODE     kill: SIGKILL instead of call AT; fail: calls AT .. AT+COUNT-1 answer an
+ * errno that fits the call, and are not made; open: the same, and what counts are the calls that
+ * open something for reading; with a "+" behind it calls of the children count too (a helper's
+ * workers), else only those of the process that began FILE     holds the counter, shared by all
+ * runs of the program, and the name of the call at which it happened
  *
- * Both variables leave the environment at once, so that nothing that the program starts is touched. Calls on descriptors 0 to 2, and
- * writes to anything but files, are not counted in mode fail.
+ * Both variables leave the environment at once, so that nothing that the program starts is touched.
+ * Calls on descriptors 0 to 2, and writes to anything but files, are not counted in mode fail.
  */
 
 #include <dlfcn.h>
@@ -108,7 +110,8 @@ static bool strikes_any(const char *call, int fd, const char *name) {
                         ssize_t k = readlink(link, target, sizeof(target) - 1);
                         target[k > 0 ? k : 0] = 0;
                 }
-                snprintf(shim.shared->name, sizeof(shim.shared->name), "%s(%.140s %.70s)", call, target, name ? name : "");
+                snprintf(shim.shared->name, sizeof(shim.shared->name), "%s(%.140s %.70s)", call,
+                         target, name ? name : "");
         }
         if (shim.fail)
                 return true;
@@ -137,10 +140,10 @@ static bool counts_write(int fd) {
         return fstat(fd, &st) == 0 && (S_ISREG(st.st_mode) || S_ISSOCK(st.st_mode));
 }
 
-#define NEXT(name) \
-        static __typeof__(&name) next; \
-        if (!next) \
-                next = (__typeof__(&name)) dlsym(RTLD_NEXT, #name)
+#define NEXT(name)                                                                                 \
+        static __typeof__(&name) next;                                                             \
+        if (!next)                                                                                 \
+        next = (__typeof__(&name)) dlsym(RTLD_NEXT, #name)
 
 #define FAILED(code) return (errno = (code), -1)
 
@@ -341,7 +344,8 @@ int fchownat(int dir_fd, const char *path, uid_t uid, gid_t gid, int flags) {
         return next(dir_fd, path, uid, gid, flags);
 }
 
-int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data) {
+int mount(const char *source, const char *target, const char *type, unsigned long flags,
+          const void *data) {
         NEXT(mount);
         if (strikes("mount", -1, target))
                 FAILED(EIO);
@@ -386,7 +390,8 @@ long syscall(long number, ...) {
         va_end(ap);
         if (number == SYS_clone && strikes("clone", -1, NULL))
                 FAILED(EAGAIN);
-        if (number == SYS_pidfd_send_signal && a[1] != SIGKILL && strikes("pidfd_send_signal", -1, NULL))
+        if (number == SYS_pidfd_send_signal && a[1] != SIGKILL &&
+            strikes("pidfd_send_signal", -1, NULL))
                 FAILED(EPERM);
         if (number == SYS_move_mount && strikes("move_mount", -1, NULL))
                 FAILED(EIO);

@@ -491,18 +491,20 @@ class Failing(Deploy):
         begin = len(host.log())
         self.start(host, shim)
         wait("the deploy has ended", lambda: host.agent.poll() is not None or label_at_rest(host) == self.target or
-             (label_at_rest(host) and self.quarantined(host)), 30)
+             (label_at_rest(host) and self.quarantined(host)) or "is not on disk" in host.log()[begin:], 30)
         code = host.agent.poll()
         if code is not None and (code <= 0 or "error" not in host.log()[begin:]):
             raise Bad("the agent ended with %s, without words" % code)
         if code is None:
             host.wait_ready()
             record = host.history()[0]
-            if label_at_rest(host) != self.target and not record.get("error"):
+            if "is not on disk" in host.log()[begin:]:
+                host.stop()  # the end of the deploy: told, and looked at again after a restart
+            elif label_at_rest(host) != self.target and not record.get("error"):
                 raise Bad("the deploy ended as '%s' without words" % record["outcome"])
 
     def after_run(self, host, shim):
-        if host.agent.poll() is not None:
+        if host.agent and host.agent.poll() is not None:
             host.agent = None
             host.log_file.close()
 

@@ -1,6 +1,7 @@
 /*
- * Stands in a helper's place: takes the variables in fault.env beside it into the environment and becomes the real program, real/NAME
- * beside it. Descriptors, user and signal for the death of the parent stay as they are.
+ * Stands in a helper's place: takes the variables in fault.env beside it into the environment and
+ * becomes the real program, real/NAME beside it. Descriptors, user and signal for the death of the
+ * parent stay as they are.
  */
 
 #include <limits.h>

@@ -1,6 +1,7 @@
 /*
- * Feeds a fuzz target the files that it is given, each once: for builds without libFuzzer, which has the same
- * command line. Files are copied to memory of exactly their size, so that a sanitizer sees a read beyond the end.
+ * Feeds a fuzz target the files that it is given, each once: for builds without libFuzzer, which
+ * has the same command line. Files are copied to memory of exactly their size, so that a sanitizer
+ * sees a read beyond the end.
  */
 
 #include <errno.h>

@@ -1,8 +1,10 @@
 /*
- * A tendril-bundle that means harm, for tests: looks at its request without taking it, keeps what came with it in a child that outlives it, and
- * lets the real program do the work. The child then does what EVIL says to the folder that was to be unpacked into, again and again.
+ * A tendril-bundle that means harm, for tests: looks at its request without taking it, keeps what
+ * came with it in a child that outlives it, and lets the real program do the work. The child then
+ * does what EVIL says to the folder that was to be unpacked into, again and again.
  *
- * Compiled by the test with -DREAL="path of the real program" -DEVIL=1..3 -DMARK="file that it writes its pid to".
+ * Compiled by the test with -DREAL="path of the real program" -DEVIL=1..3 -DMARK="file that it
+ * writes its pid to".
  */
 
 #include <fcntl.h>
@@ -16,7 +18,10 @@
 static int folder_of_request(void) {
         char text[65536], control[CMSG_SPACE(4 * sizeof(int))];
         struct iovec iov = { text, sizeof(text) };
-        struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control) };
+        struct msghdr m = { .msg_iov = &iov,
+                            .msg_iovlen = 1,
+                            .msg_control = control,
+                            .msg_controllen = sizeof(control) };
         struct cmsghdr *c;
         int fds[4], found = -1;
 
@@ -52,7 +57,7 @@ static void evil(int dir, int n) {
         fd = renameat(dir, "Procfile", dir, "Procfile.was");
         (void) symlinkat(SECRET "/secret", dir, "Procfile");
         (void) fd;
-#else /* a file of another becomes one of the tree's by a link that chown would follow */
+#else           /* a file of another becomes one of the tree's by a link that chown would follow */
         (void) n;
         (void) name;
         fd = symlinkat(SECRET "/secret", dir, "owned");

@@ -24,7 +24,7 @@ static int setup(void **state) {
         Folder *f = calloc(1, sizeof(Folder));
 
         assert_non_null(f);
-        strncpy(f->path, "/tmp/test-file-XXXXXX", sizeof(f->path) - 1);
+        (void) snprintf(f->path, sizeof(f->path), "%s", "/tmp/test-file-XXXXXX");
         assert_non_null(mkdtemp(f->path));
         f->fd = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         assert_true(f->fd >= 0);

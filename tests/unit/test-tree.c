@@ -30,7 +30,7 @@ static int setup(void **state) {
 
         assert_return_code(sd_event_new(&run->loop), errno);
         run->program_fd = open("/proc/self/exe", O_PATH | O_CLOEXEC);
-        strcpy(run->dir, "/tmp/test-tree-XXXXXX");
+        (void) snprintf(run->dir, sizeof(run->dir), "%s", "/tmp/test-tree-XXXXXX");
         assert_non_null(mkdtemp(run->dir));
         run->dir_fd = open(run->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         *state = run;

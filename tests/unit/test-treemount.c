@@ -36,7 +36,7 @@ static int setup(void **state) {
         Place *p = calloc(1, sizeof(*p));
 
         p->mounts = have_mounts();
-        strcpy(p->root, "/tmp/test-treemount-XXXXXX");
+        (void) snprintf(p->root, sizeof(p->root), "%s", "/tmp/test-treemount-XXXXXX");
         assert_non_null(mkdtemp(p->root));
         if (p->mounts)
                 assert_return_code(mount("tmpfs", p->root, "tmpfs", 0, NULL), errno);

@@ -28,7 +28,7 @@ static void put(const char *dir, const char *name, const char *text) {
 static int setup(void **state) {
         Place *p = calloc(1, sizeof(*p));
 
-        strcpy(p->root, "/tmp/test-treeview-XXXXXX"); /* 0700 */
+        (void) snprintf(p->root, sizeof(p->root), "%s", "/tmp/test-treeview-XXXXXX"); /* 0700 */
         assert_non_null(mkdtemp(p->root));
         (void) snprintf(p->app, sizeof(p->app), "%s/app", p->root);
         (void) snprintf(p->venv, sizeof(p->venv), "%s/venv", p->root);
