@@ -9,6 +9,7 @@
  * entry_set_check_links() → entry_set_done().
  */
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
@@ -28,11 +29,13 @@ typedef struct Entry {
         char *path;   /* plain components below the folder, no slash at either end; owned */
         char *target; /* of a symbolic link: as written; of a hard link: a path like the one above;
                          owned */
+        struct Entry *folder; /* that it stands in; NULL: the root. Borrowed from the set */
         EntryType type;
         bool implied;          /* a folder that no entry of its own asked for (yet) */
         bool executable;       /* files */
         uint64_t size;         /* files */
         struct timespec mtime; /* tv_nsec is UTIME_OMIT where the archive says nothing */
+        atomic_bool made; /* folders: it is on disk (writer.h) */
 } Entry;
 
 /* What an archive says of one entry, before anybody believed it. All borrowed. */
@@ -52,7 +55,7 @@ typedef struct EntrySet {
         size_t n_allocated;
         size_t n_claims; /* entries that the archive has, without implied folders */
         void *tree;      /* by path */
-        const Entry *last_folder;
+        Entry *last_folder;
         uint64_t bytes; /* of files */
         uint64_t max_entries;
         uint64_t max_bytes;

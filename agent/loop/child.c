@@ -220,11 +220,13 @@ static int limit_privileges(const ChildSpec *s, int status_fd) {
         return 0;
 }
 
+/* By the kernel's own call: the C library keeps two signals for itself, and whoever started us may
+ * have had them ignored. All zero is the default action on every architecture. */
 static void reset_signals(void) {
-        const struct sigaction normal = { .sa_handler = SIG_DFL };
+        static const unsigned long normal[8] = { 0 };
 
         for (int i = 1; i < _NSIG; i++)
-                (void) sigaction(i, &normal, NULL);
+                (void) syscall(SYS_rt_sigaction, i, normal, NULL, _NSIG / 8);
 }
 
 /* As execvp(): a folder that lacks the program, or has one that may not be executed, is passed

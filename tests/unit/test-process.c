@@ -14,7 +14,6 @@ static pid_t sleeper(const char *name) {
 
         if (pid == 0) {
                 (void) prctl(PR_SET_NAME, name);
-                (void) setpgid(0, 0);
                 for (;;)
                         (void) pause();
         }
