@@ -55,10 +55,11 @@ FAULTS   := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/faults/fault-*.c))
 
 VERSION  := $(shell sed -n 's/^\#define TENDRIL_VERSION "\(.*\)"$$/\1/p' include/agent/contract.h)
 
-.PHONY: all tests install demo check check-unit check-system check-asan check-fuzz check-faults lint format check-headers bench dist deps clean
+.PHONY: all tests fuzz install demo check check-unit check-system check-asan check-fuzz check-faults lint format check-headers bench dist deps clean
 .SECONDARY:
 all: $(BINARIES)
 tests: $(BINARIES) $(UNIT) $(FUZZ)
+fuzz: $(FUZZ)
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
@@ -101,7 +102,7 @@ check-asan:
 	$(Q)tests/run --build build/sanitize unit corpus $(T)
 
 check-fuzz:
-	+$(Q)$(MAKE) --no-print-directory CONFIG=fuzz CC=$(CLANG) SANITIZE=address,undefined,fuzzer-no-link tests
+	+$(Q)$(MAKE) --no-print-directory CONFIG=fuzz CC=$(CLANG) SANITIZE=address,undefined,fuzzer-no-link fuzz
 	$(Q)tests/run --build build/fuzz --seconds $(FUZZ_SECONDS) corpus random $(T)
 
 check-faults: all

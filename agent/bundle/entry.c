@@ -205,8 +205,8 @@ static const char *type_noun(const Entry *entry) {
         return "an entry";
 }
 
-/* The folder path[0..size) is there or is added; what is there must be a folder. */
-static int add_folder(EntrySet *set, const char *name, const char *path, size_t size,
+/* The folder path[0..size) below above is there or is added; what is there must be a folder. */
+static int add_folder(EntrySet *set, const char *name, const char *path, size_t size, Entry **above,
                       Error **reterr) {
         _cleanup_free_ char *folder = NULL, *why = NULL;
         Entry *entry;
@@ -230,12 +230,15 @@ static int add_folder(EntrySet *set, const char *name, const char *path, size_t 
                 if (r < 0)
                         return r;
                 entry->implied = true;
+                entry->folder = *above;
         }
-        set->last_folder = entry;
+        *above = entry;
         return 0;
 }
 
-static int add_parents(EntrySet *set, const char *name, const char *path, size_t size,
+/* The folder that a path stands in, which is there afterwards; *ret stays NULL where it is the
+ * root. */
+static int add_parents(EntrySet *set, const char *name, const char *path, size_t size, Entry **ret,
                        Error **reterr) {
         const char *last = memrchr(path, '/', size);
         int r;
@@ -244,16 +247,19 @@ static int add_parents(EntrySet *set, const char *name, const char *path, size_t
                 return 0;
         /* Archives go folder by folder: most often the last one is the one. */
         if (set->last_folder && strlen(set->last_folder->path) == (size_t) (last - path) &&
-            memcmp(set->last_folder->path, path, (size_t) (last - path)) == 0)
+            memcmp(set->last_folder->path, path, (size_t) (last - path)) == 0) {
+                *ret = set->last_folder;
                 return 0;
+        }
 
         for (const char *at = path; at <= last; at++) {
                 if (*at != '/')
                         continue;
-                r = add_folder(set, name, path, (size_t) (at - path), reterr);
+                r = add_folder(set, name, path, (size_t) (at - path), ret, reterr);
                 if (r < 0)
                         return r;
         }
+        set->last_folder = *ret;
         return 0;
 }
 
@@ -400,7 +406,7 @@ static int add_new(EntrySet *set, const EntryClaim *claim, EntryType type, const
 int entry_set_add(EntrySet *set, const EntryClaim *claim, const Entry **ret, Error **reterr) {
         _cleanup_free_ char *plain = NULL;
         const char *path = NULL;
-        Entry *entry = NULL;
+        Entry *entry = NULL, *folder = NULL;
         EntryType type = ENTRY_FILE;
         size_t size = 0;
         int r;
@@ -419,7 +425,7 @@ int entry_set_add(EntrySet *set, const EntryClaim *claim, const Entry **ret, Err
         r = clean_name(claim->name, type == ENTRY_FOLDER, &path, &size, reterr);
         if (r < 0 || size == 0)
                 return r;
-        r = add_parents(set, claim->name, path, size, reterr);
+        r = add_parents(set, claim->name, path, size, &folder, reterr);
         if (r < 0)
                 return r;
 
@@ -431,6 +437,7 @@ int entry_set_add(EntrySet *set, const EntryClaim *claim, const Entry **ret, Err
                   : add_new(set, claim, type, plain, &entry, reterr);
         if (r < 0)
                 return r;
+        entry->folder = folder;
         if (ret)
                 *ret = entry;
         return 0;

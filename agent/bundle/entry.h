@@ -35,7 +35,7 @@ typedef struct Entry {
         bool executable;       /* files */
         uint64_t size;         /* files */
         struct timespec mtime; /* tv_nsec is UTIME_OMIT where the archive says nothing */
-        atomic_bool made; /* folders: it is on disk (writer.h) */
+        atomic_bool made;      /* folders: it is on disk (writer.h) */
 } Entry;
 
 /* What an archive says of one entry, before anybody believed it. All borrowed. */

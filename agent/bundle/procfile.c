@@ -72,7 +72,7 @@ static int parse_line(const char *line, size_t size, const char *file, unsigned 
 
         while (size > 0 && (is_blank(line[size - 1]) || line[size - 1] == '\r'))
                 size--;
-        if (size == 0 || line[0] == '#' || strspn(line, " \t") == size)
+        if (size == 0 || line[0] == '#')
                 return 0;
         for (size_t i = 0; i < size; i++)
                 if ((unsigned char) line[i] < ' ' && line[i] != '\t')

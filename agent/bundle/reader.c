@@ -144,24 +144,39 @@ int unpack_file(const Unpack *unpack, Archive *archive, Writer *writer, const En
         return writer_end_file(fd, entry, out.end < entry->size, reterr);
 }
 
+static int make_folder(Writer *writer, Entry *entry, Error **reterr) {
+        return writer_make_folder(writer, entry, reterr);
+}
+
+static int make_symlink(Writer *writer, Entry *entry, Error **reterr) {
+        return writer_make_symlink(writer, entry, reterr);
+}
+
+static int set_folder_time(Writer *writer, Entry *entry, Error **reterr) {
+        return writer_set_folder_time(writer, entry, reterr);
+}
+
 int unpack_finish(const Unpack *unpack, Error **reterr) {
+        const struct {
+                EntryType type;
+                int (*act)(Writer *writer, Entry *entry, Error **reterr);
+        } rows[] = {
+                { ENTRY_FOLDER, make_folder },     /* those that nothing is in */
+                { ENTRY_SYMLINK, make_symlink },   /* after them nothing else is made */
+                { ENTRY_FOLDER, set_folder_time }, /* making something in it would change it */
+        };
         _cleanup_(writer_done) Writer writer;
         int r;
 
         writer_init(&writer, unpack->dir_fd, &unpack->set);
-        for (size_t i = 0; i < unpack->set.n_entries; i++) {
-                if (unpack->set.entries[i]->type != ENTRY_SYMLINK)
-                        continue;
-                r = writer_make_symlink(&writer, unpack->set.entries[i], reterr);
-                if (r < 0)
-                        return r;
-        }
-        for (size_t i = unpack->set.n_entries; i-- > 0;) {
-                if (unpack->set.entries[i]->type != ENTRY_FOLDER)
-                        continue;
-                r = writer_set_folder_time(&writer, unpack->set.entries[i], reterr);
-                if (r < 0)
-                        return r;
+        for (size_t k = 0; k < ELEMENTS(rows); k++) {
+                for (size_t i = 0; i < unpack->set.n_entries; i++) {
+                        if (unpack->set.entries[i]->type != rows[k].type)
+                                continue;
+                        r = rows[k].act(&writer, unpack->set.entries[i], reterr);
+                        if (r < 0)
+                                return r;
+                }
         }
         return 0;
 }

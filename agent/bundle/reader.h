@@ -62,8 +62,8 @@ int reader_fault(Archive *archive, const char *name, const char *what, Error **r
 int unpack_file(const Unpack *unpack, Archive *archive, Writer *writer, const Entry *entry,
                 const ZipItem *item, Error **reterr);
 
-/* Symbolic links and the times of folders: last, when nothing can be written through the ones or
- * change the others. */
+/* What comes last: folders that are empty, then symbolic links, as nothing can be written through
+ * them any more, then the times of folders. */
 int unpack_finish(const Unpack *unpack, Error **reterr);
 
 /* ---- the two ways ---- */

@@ -62,6 +62,9 @@ int bundle_unpack(int fd, int dir_fd, const TaskUnpack *how, TaskUnpacked *ret, 
         r = map_bundle(&unpack, fd, reterr);
         if (r < 0)
                 return r;
+        r = writer_check_empty(dir_fd, reterr);
+        if (r < 0)
+                return r;
 
         /* Modes are made as they are meant, whatever the caller's mask is. */
         mask = umask(0022);

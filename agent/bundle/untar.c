@@ -105,7 +105,7 @@ static int tar_extract_entry(const Unpack *unpack, Archive *archive, Writer *wri
         int r;
 
         switch (entry->type) {
-        case ENTRY_FOLDER:  /* made with all that were added */
+        case ENTRY_FOLDER:  /* made when something is in it, or last */
         case ENTRY_SYMLINK: /* made last */
                 return 0;
         case ENTRY_HARDLINK:
@@ -121,32 +121,14 @@ static int tar_extract_entry(const Unpack *unpack, Archive *archive, Writer *wri
         return -EINVAL;
 }
 
-/* The folders that came with an entry: those from n_before on. */
-static int tar_make_folders(const Unpack *unpack, Writer *writer, size_t n_before, Error **reterr) {
-        int r;
-
-        for (size_t i = n_before; i < unpack->set.n_entries; i++) {
-                if (unpack->set.entries[i]->type != ENTRY_FOLDER)
-                        continue;
-                r = writer_make_folder(writer, unpack->set.entries[i], reterr);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
-}
-
 static int tar_take_entry(Unpack *unpack, Archive *archive, Writer *writer, ArchiveEntry *header,
                           Error **reterr) {
         EntryClaim claim = reader_claim(header);
-        size_t n_before = unpack->set.n_entries;
         const Entry *entry = NULL;
         int r;
 
         r = entry_set_add(&unpack->set, &claim, &entry, reterr);
         if (r < 0 || !entry)
-                return r;
-        r = tar_make_folders(unpack, writer, n_before, reterr);
-        if (r < 0)
                 return r;
         return tar_extract_entry(unpack, archive, writer, entry, reterr);
 }

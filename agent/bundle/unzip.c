@@ -134,21 +134,6 @@ static int zip_check_space(const Unpack *unpack, Error **reterr) {
                                   reterr);
 }
 
-static int zip_make_folders(const Unpack *unpack, Error **reterr) {
-        _cleanup_(writer_done) Writer writer;
-        int r;
-
-        writer_init(&writer, unpack->dir_fd, &unpack->set);
-        for (size_t i = 0; i < unpack->set.n_entries; i++) {
-                if (unpack->set.entries[i]->type != ENTRY_FOLDER)
-                        continue;
-                r = writer_make_folder(&writer, unpack->set.entries[i], reterr);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
-}
-
 /* Neighbours in the archive that one thread writes. */
 typedef struct Piece {
         size_t begin, end;
@@ -427,9 +412,6 @@ int unpack_zip(Unpack *unpack, TaskUnpacked *ret, Error **reterr) {
         if (r < 0)
                 return r;
         r = zip_check_space(unpack, reterr);
-        if (r < 0)
-                return r;
-        r = zip_make_folders(unpack, reterr);
         if (r < 0)
                 return r;
         r = zip_extract(unpack, reterr);

@@ -1,6 +1,7 @@
 #include "writer.h"
 
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -24,6 +25,12 @@ void writer_done(Writer *writer) {
         writer->parent_fd = -EBADF;
         writer->parent = NULL;
 }
+
+static DIR *dir_close(DIR *dir) {
+        (void) closedir(dir);
+        return NULL;
+}
+DEFINE_CLEANUP(DIR, dir_close);
 
 static int failed(Error **reterr, int code, const char *what, const Entry *entry) {
         _cleanup_free_ char *shown = entry_quote(entry->path);
@@ -80,47 +87,78 @@ static int open_folder(int root_fd, const char *path) {
         return fd == -EOPNOTSUPP ? walk_folders(root_fd, path) : fd;
 }
 
-/* The folder that an entry stands in; borrowed from the writer. */
+/* The folder that an entry stands in, made where it is not; borrowed from the writer. */
 static int parent_of(Writer *writer, const Entry *entry, Error **reterr) {
-        const char *slash = strrchr(entry->path, '/');
-        _cleanup_free_ char *path = NULL;
-        size_t size;
-        int fd;
+        int fd, r;
 
-        if (!slash)
+        if (!entry->folder)
                 return writer->root_fd;
-        size = (size_t) (slash - entry->path);
-        if (writer->parent && strncmp(writer->parent->path, entry->path, size) == 0 &&
-            writer->parent->path[size] == '\0')
+        if (writer->parent == entry->folder)
                 return writer->parent_fd;
 
-        path = strndup(entry->path, size);
-        if (!path)
-                return -ENOMEM;
-        fd = open_folder(writer->root_fd, path);
+        r = writer_make_folder(writer, entry->folder, reterr);
+        if (r < 0)
+                return r;
+        fd = open_folder(writer->root_fd, entry->folder->path);
         if (fd < 0)
                 return failed(reterr, fd, "open the folder of", entry);
         closep(&writer->parent_fd);
         writer->parent_fd = fd;
-        writer->parent = entry_set_find(writer->set, path);
+        writer->parent = entry->folder;
         return fd;
 }
 
-int writer_make_folder(Writer *writer, const Entry *entry, Error **reterr) {
-        int fd = parent_of(writer, entry, reterr);
+/* As deep as folders are, LIMIT_ARCHIVE_DEPTH: parent_of() comes back here for the one above. */
+int writer_make_folder(Writer *writer, Entry *entry, Error **reterr) {
+        int fd;
 
+        if (atomic_load(&entry->made))
+                return 0;
+        fd = parent_of(writer, entry, reterr);
         if (fd < 0)
                 return fd;
-        if (mkdirat(fd, last_component(entry->path), MODE_FOLDER) < 0)
+        /* It was empty before: what is there, another thread made just now. */
+        if (mkdirat(fd, last_component(entry->path), MODE_FOLDER) < 0 && errno != EEXIST)
                 return failed(reterr, -errno, "make folder", entry);
+        atomic_store(&entry->made, true);
         return 0;
+}
+
+int writer_check_empty(int root_fd, Error **reterr) {
+        _cleanup_(dir_closep) DIR *dir = NULL;
+        const struct dirent *entry;
+        int fd;
+
+        fd = openat(root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        dir = fd >= 0 ? fdopendir(fd) : NULL;
+        if (!dir) {
+                closep(&fd);
+                return error_set(reterr, -errno, "open the folder to unpack into: %s",
+                                 strerror(errno));
+        }
+        for (;;) {
+                errno = 0;
+                /* cppcheck-suppress readdirCalled ; the folder is this function's own */
+                entry = readdir(dir);
+                if (!entry)
+                        break;
+                if (!str_equal(entry->d_name, ".") && !str_equal(entry->d_name, ".."))
+                        return error_set(reterr, -ENOTEMPTY,
+                                         "the folder to unpack into is not empty");
+        }
+        return errno == 0 ? 0
+                          : error_set(reterr, -errno, "read the folder to unpack into: %s",
+                                      strerror(errno));
 }
 
 int writer_open_file(Writer *writer, const Entry *entry, int *ret_fd, Error **reterr) {
         const int flags = O_WRONLY | O_CREAT | O_EXCL;
         mode_t mode = entry->executable ? MODE_EXECUTABLE : MODE_FILE;
-        int fd, parent_fd;
+        int fd, parent_fd, r;
 
+        r = entry->folder ? writer_make_folder(writer, entry->folder, reterr) : 0;
+        if (r < 0)
+                return r;
         fd = open_beneath(writer->root_fd, entry->path, flags, mode);
         if (fd == -EOPNOTSUPP) {
                 parent_fd = parent_of(writer, entry, reterr);

@@ -2,11 +2,11 @@
 
 /*
  * Puts checked entries (entry.h) into a folder that was empty. Nothing is opened through a link,
- * nothing that is there is opened at all: each file is made, or it is an error. A Writer remembers
- * the last folder it wrote in, so each thread has one of its own.
+ * nothing that is there is opened at all: each file is made, or it is an error. Folders are made
+ * when something needs them, by whichever thread comes first; their entries remember it. A Writer
+ * remembers the last folder it wrote in, so each thread has one of its own.
  *
- * Life: writer_init() → any calls → writer_done(). Folders must be made before what is in them,
- * links after all else.
+ * Life: writer_init() → any calls, symbolic links after all else → writer_done().
  */
 
 #include "base/error.h"
@@ -22,7 +22,11 @@ typedef struct Writer {
 void writer_init(Writer *writer, int root_fd, const EntrySet *set);
 void writer_done(Writer *writer);
 
-int writer_make_folder(Writer *writer, const Entry *entry, Error **reterr);
+/* Does nothing where it is made already. */
+int writer_make_folder(Writer *writer, Entry *entry, Error **reterr);
+
+/* -ENOTEMPTY where something is in the folder to unpack into. */
+int writer_check_empty(int root_fd, Error **reterr);
 
 /* A new empty file, opened for writing; the caller closes it. */
 int writer_open_file(Writer *writer, const Entry *entry, int *ret_fd, Error **reterr);

@@ -139,7 +139,7 @@ static void test_refused(void **state) {
                 { "verify", "{\"sha256\":\"x\"}", 1, -EBADMSG, "verify: parameters: sha256" },
                 { "verify", "{\"shasum\":\"x\"}", 1, -EBADMSG, "shasum" },
                 { "open", "{}", 1, -EBADMSG, "open: parameters" },
-                { "unpack", "{}", 2, -EBADMSG, "neither a zip nor a tar" },
+                { "unpack", "{}", 2, -ENOTDIR, "Not a directory" },
                 { "plan", "{}", 1, -ENOTDIR, "" },
         };
 

@@ -32,7 +32,7 @@ static void fixture_done(Fixture *f) {
         entry_set_done(&f->set);
 }
 
-static const Entry *add(Fixture *f, const char *name, mode_t mode, const char *target) {
+static Entry *add(Fixture *f, const char *name, mode_t mode, const char *target) {
         EntryClaim claim = { .name = name, .mode = mode, .mtime = { .tv_sec = 1700000000 } };
         const Entry *entry = NULL;
 
@@ -41,7 +41,7 @@ static const Entry *add(Fixture *f, const char *name, mode_t mode, const char *t
         else
                 claim.hardlink = target;
         assert_int_equal(entry_set_add(&f->set, &claim, &entry, NULL), 0);
-        return entry;
+        return f->set.entries[f->set.n_entries - 1];
 }
 
 static int make_file(Fixture *f, const Entry *entry, const char *text, Error **reterr) {
@@ -61,6 +61,7 @@ static void test_make(void **state) {
 
         (void) state;
         fixture_init(&f);
+        assert_int_equal(writer_check_empty(f.folder.fd, NULL), 0);
         assert_int_equal(writer_make_folder(&f.writer, add(&f, "a", S_IFDIR, NULL), NULL), 0);
         assert_int_equal(writer_make_folder(&f.writer, add(&f, "a/b", S_IFDIR, NULL), NULL), 0);
         assert_int_equal(make_file(&f, add(&f, "a/b/file", S_IFREG, NULL), "text", NULL), 0);
@@ -111,7 +112,10 @@ static void test_errors(void **state) {
         (void) state;
         fixture_init(&f);
         file = add(&f, "a/file", S_IFREG, NULL);
-        assert_int_equal(make_file(&f, file, "x", &error), -ENOENT);
+        assert_int_equal(make_file(&f, file, "x", NULL), 0);
+        assert_int_equal(make_file(&f, file, "x", &error), -EEXIST);
+        error = error_free(error);
+        assert_int_equal(writer_check_empty(f.folder.fd, &error), -ENOTEMPTY);
         error = error_free(error);
         assert_int_equal(writer_put(-EBADF, file, "x", 1, 0, &error), -EBADF);
         assert_non_null(strstr(error_text(error), "write \"a/file\""));
