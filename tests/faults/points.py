@@ -586,7 +586,7 @@ def one_point(scenario, host, n, report):
         return hit
     except (Bad, AssertionError, OSError, subprocess.TimeoutExpired) as e:
         report.point(scenario.kind, name=scenario.name)
-        report.add_bad("%s:%d at %s" % (scenario.name, n, shim.name()), str(e), host.log()[begin:])
+        report.add_bad("%s:%d at %s" % (scenario.name, n, shim.name()), str(e)[:600], host.log()[begin:])
         raise
     finally:
         shim.close()

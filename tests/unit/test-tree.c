@@ -10,6 +10,7 @@ int tree_program(int argc, char **argv);
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdarg.h>
 #include <sys/stat.h>
 
