@@ -27,7 +27,6 @@ typedef struct Unpack {
         /* zip */
         ZipDirectory directory;
         const Entry **by_item; /* for each item of the directory; NULL: nothing to do */
-        uint8_t *owners;       /* for each item: the thread that writes it */
         bool own_checksums; /* the workers check the data instead of libarchive, which is slower at
                                it */
         /* tar */

@@ -25,7 +25,6 @@ static void unpack_done(Unpack *unpack) {
         entry_set_done(&unpack->set);
         zip_directory_done(&unpack->directory);
         free(unpack->by_item);
-        free(unpack->owners);
 }
 
 static int map_bundle(Unpack *unpack, int fd, Error **reterr) {

@@ -21,7 +21,7 @@
 #define THREAD_ENTRIES 32
 /* Pieces for each thread: fine enough to come out even, coarse enough that neighbours of one folder
  * stay together. */
-#define THREAD_PIECES 16
+#define THREAD_PIECES 32
 /* What making a file costs, in bytes that could be inflated and written instead. */
 #define FILE_COST_BYTES 16384
 
@@ -169,36 +169,24 @@ static size_t cut_pieces(const ZipDirectory *directory, Piece *pieces, size_t ma
         return n;
 }
 
-/* The dearest piece first, each to the thread that has least to do. */
-static int zip_share_out(Unpack *unpack, unsigned n_threads) {
-        uint64_t load[THREADS_MAX] = { 0 };
-        _cleanup_free_ Piece *pieces = NULL;
-        size_t n;
+/* The dearest first, so that what is left for the end is small. The caller frees. */
+static int make_pieces(const ZipDirectory *directory, unsigned n_threads, Piece **ret,
+                       size_t *ret_n) {
+        size_t max = (size_t) n_threads * THREAD_PIECES;
 
         /* Two neighbours together cost more than a share, so at most two pieces come of each. */
-        pieces = calloc(2 * n_threads * THREAD_PIECES + 2, sizeof(*pieces));
-        if (!pieces)
+        *ret = calloc(2 * max + 2, sizeof(**ret));
+        if (!*ret)
                 return -ENOMEM;
-        n = cut_pieces(&unpack->directory, pieces, n_threads * THREAD_PIECES);
-        qsort(pieces, n, sizeof(*pieces), compare_pieces);
-
-        for (size_t i = 0; i < n; i++) {
-                unsigned least = 0;
-
-                for (unsigned t = 1; t < n_threads; t++)
-                        if (load[t] < load[least])
-                                least = t;
-                load[least] += pieces[i].cost;
-                memset(unpack->owners + pieces[i].begin, (int) least,
-                       pieces[i].end - pieces[i].begin);
-        }
+        *ret_n = cut_pieces(directory, *ret, max);
+        qsort(*ret, *ret_n, sizeof(**ret), compare_pieces);
         return 0;
 }
 
 /*
- * What one thread reads: the bundle up to its directory, and behind that a directory of its own,
- * with the records of those files that it writes. libarchive reads every header that a directory
- * names; so each is read by one thread only.
+ * What is read for one piece: the bundle up to its directory, and behind that a directory of its
+ * own, with the records of the piece's files. libarchive reads every header that a directory names,
+ * so each is read for one piece only.
  */
 typedef struct Part {
         const Unpack *unpack;
@@ -208,10 +196,8 @@ typedef struct Part {
 
 #define PART_DIRECTORY_BYTES (UINT64_C(256) << 20)
 
-static bool is_in_part(const Unpack *unpack, size_t i, unsigned number) {
-        const Entry *entry = unpack->by_item[i];
-
-        return unpack->owners[i] == number && entry && entry->type == ENTRY_FILE;
+static bool is_file(const Unpack *unpack, size_t i) {
+        return unpack->by_item[i] && unpack->by_item[i]->type == ENTRY_FILE;
 }
 
 static uint64_t part_size(const Part *part) {
@@ -248,16 +234,16 @@ static la_int64_t part_on_seek(Archive *archive _unused_, void *userdata, la_int
         return (la_int64_t) to;
 }
 
-static int part_fill(Part *part, unsigned number) {
+static int part_fill(Part *part, const Piece *piece) {
         const ZipDirectory *directory = &part->unpack->directory;
         uint8_t end[ZIP_MADE_END_BYTES];
         size_t size;
         int r;
 
-        for (size_t i = 0; i < directory->n_items; i++) {
+        for (size_t i = piece->begin; i < piece->end; i++) {
                 const ZipItem *item = &directory->items[i];
 
-                if (!is_in_part(part->unpack, i, number))
+                if (!is_file(part->unpack, i))
                         continue;
                 r = buf_append(&part->directory, item->record, item->record_size);
                 if (r < 0)
@@ -269,13 +255,13 @@ static int part_fill(Part *part, unsigned number) {
 }
 
 /* part must live as long as the reader. */
-static int part_open(Part *part, unsigned number, Archive **ret, Error **reterr) {
+static int part_open(Part *part, const Piece *piece, Archive **ret, Error **reterr) {
         _cleanup_(reader_freep) Archive *archive = archive_read_new();
         int r;
 
         if (!archive)
                 return -ENOMEM;
-        r = part_fill(part, number);
+        r = part_fill(part, piece);
         if (r < 0)
                 return r;
         if ((part->unpack->own_checksums ? zip_formats_unchecked : zip_formats)(archive) !=
@@ -294,30 +280,36 @@ static void part_done(Part *part) {
         buf_done(&part->directory);
 }
 
-typedef struct Worker {
+/* What all threads share: each takes the next piece until none is left, or one thread fails. */
+typedef struct Queue {
         const Unpack *unpack;
-        unsigned number;
-        atomic_bool *stop;
+        Piece *pieces;
+        size_t n_pieces;
+        atomic_size_t next;
+        atomic_bool stop;
+} Queue;
+
+typedef struct Worker {
+        Queue *queue;
+        Writer writer;
         pthread_t thread;
         int r;
         Error *error;
 } Worker;
 
-static int worker_extract(Worker *worker) {
-        const Unpack *unpack = worker->unpack;
+static int worker_extract(Worker *worker, const Piece *piece) {
+        const Unpack *unpack = worker->queue->unpack;
         _cleanup_(part_done)
                 Part part = { .unpack = unpack, .directory = BUF_INIT(PART_DIRECTORY_BYTES) };
         _cleanup_(reader_freep) Archive *archive = NULL;
-        _cleanup_(writer_done) Writer writer;
         ArchiveEntry *header;
         int r;
 
-        writer_init(&writer, unpack->dir_fd, &unpack->set);
-        r = part_open(&part, worker->number, &archive, &worker->error);
+        r = part_open(&part, piece, &archive, &worker->error);
         if (r < 0)
                 return r;
-        for (size_t i = 0; i < unpack->directory.n_items && !atomic_load(worker->stop); i++) {
-                if (!is_in_part(unpack, i, worker->number))
+        for (size_t i = piece->begin; i < piece->end && !atomic_load(&worker->queue->stop); i++) {
+                if (!is_file(unpack, i))
                         continue;
                 r = reader_next(archive, &header, &worker->error);
                 if (r < 0)
@@ -325,7 +317,7 @@ static int worker_extract(Worker *worker) {
                 if (r == 0)
                         return error_set(&worker->error, -EBADMSG,
                                          "the archive changed while it was read");
-                r = unpack_file(unpack, archive, &writer, unpack->by_item[i],
+                r = unpack_file(unpack, archive, &worker->writer, unpack->by_item[i],
                                 &unpack->directory.items[i], &worker->error);
                 if (r < 0)
                         return r;
@@ -335,10 +327,19 @@ static int worker_extract(Worker *worker) {
 
 static void *worker_run(void *userdata) {
         Worker *worker = userdata;
+        Queue *queue = worker->queue;
 
-        worker->r = worker_extract(worker);
+        writer_init(&worker->writer, queue->unpack->dir_fd, &queue->unpack->set);
+        while (worker->r == 0 && !atomic_load(&queue->stop)) {
+                size_t i = atomic_fetch_add(&queue->next, 1);
+
+                if (i >= queue->n_pieces)
+                        break;
+                worker->r = worker_extract(worker, &queue->pieces[i]);
+        }
         if (worker->r < 0)
-                atomic_store(worker->stop, true);
+                atomic_store(&queue->stop, true);
+        writer_done(&worker->writer);
         return NULL;
 }
 
@@ -352,35 +353,11 @@ static unsigned count_threads(const Unpack *unpack) {
         return (unsigned) MAX(UINT64_C(1), MIN(n, (uint64_t) THREADS_MAX));
 }
 
-/* The second pass. The calling thread is the first worker. */
-static int zip_extract(Unpack *unpack, Error **reterr) {
-        atomic_bool stop = false;
-        unsigned n = count_threads(unpack), n_started = 1;
-        Worker workers[THREADS_MAX] = { 0 };
-        int r;
+/* The first failure, of the thread that comes first; the words of the others go. */
+static int workers_end(Worker *workers, unsigned n, Error **reterr) {
+        int r = 0;
 
-        unpack->own_checksums = checksum_is_available();
-        r = zip_share_out(unpack, n);
-        if (r < 0)
-                return r;
-        for (unsigned t = 0; t < n; t++)
-                workers[t] = (Worker){ .unpack = unpack, .number = t, .stop = &stop };
-
-        for (; n_started < n; n_started++) {
-                r = pthread_create(&workers[n_started].thread, NULL, worker_run,
-                                   &workers[n_started]);
-                if (r != 0)
-                        break;
-        }
-        if (r != 0) {
-                atomic_store(&stop, true);
-                r = error_set(reterr, -r, "start a thread: %s", strerror(r));
-        } else
-                (void) worker_run(&workers[0]);
-
-        for (unsigned t = 1; t < n_started; t++)
-                (void) pthread_join(workers[t].thread, NULL);
-        for (unsigned t = 0; t < n_started; t++) {
+        for (unsigned t = 0; t < n; t++) {
                 if (r == 0 && workers[t].r < 0) {
                         r = workers[t].r;
                         if (workers[t].error)
@@ -389,6 +366,32 @@ static int zip_extract(Unpack *unpack, Error **reterr) {
                 error_free(workers[t].error);
         }
         return r;
+}
+
+/* The second pass. The calling thread is the first worker; without the others it does all. */
+static int zip_extract(Unpack *unpack, Error **reterr) {
+        unsigned n = count_threads(unpack), n_started = 1;
+        Worker workers[THREADS_MAX] = { 0 };
+        _cleanup_free_ Piece *pieces = NULL;
+        Queue queue = { .unpack = unpack };
+        int r;
+
+        unpack->own_checksums = checksum_is_available();
+        r = make_pieces(&unpack->directory, n, &pieces, &queue.n_pieces);
+        if (r < 0)
+                return r;
+        queue.pieces = pieces;
+        for (unsigned t = 0; t < n; t++)
+                workers[t].queue = &queue;
+        for (; n_started < n; n_started++)
+                if (pthread_create(&workers[n_started].thread, NULL, worker_run,
+                                   &workers[n_started]) != 0)
+                        break;
+        (void) worker_run(&workers[0]);
+
+        for (unsigned t = 1; t < n_started; t++)
+                (void) pthread_join(workers[t].thread, NULL);
+        return workers_end(workers, n_started, reterr);
 }
 
 int unpack_zip(Unpack *unpack, TaskUnpacked *ret, Error **reterr) {
@@ -405,8 +408,7 @@ int unpack_zip(Unpack *unpack, TaskUnpacked *ret, Error **reterr) {
                 return r < 0 ? r : zip_keep_jar(unpack, ret, reterr);
 
         unpack->by_item = calloc(unpack->directory.n_items, sizeof(*unpack->by_item));
-        unpack->owners = calloc(unpack->directory.n_items, sizeof(*unpack->owners));
-        if (!unpack->by_item || !unpack->owners)
+        if (!unpack->by_item)
                 return -ENOMEM;
         r = zip_scan(unpack, reterr);
         if (r < 0)

@@ -148,6 +148,12 @@ static void broken(Pipeline *p, const char *what, int r, const Error *err) {
         poll_later(p);
 }
 
+void watch_forget(Pipeline *p) {
+        free(p->watch.desired_etag);
+        p->watch.desired_etag = NULL;
+        p->watch.desired_usec = 0;
+}
+
 /* ---- this host's document ---- */
 
 static void on_reported(void *userdata, int r, const StoreReply *reply _unused_, Error *err) {
@@ -405,8 +411,10 @@ static void on_desired(void *userdata, int r, const StoreReply *reply, Error *er
         w->desired_etag = strdup(reply->etag);
         r = h->open(h->userdata, reply->body, reply->body_size, DOCUMENT_TYPE_DESIRED, "assign",
                     reply->date_usec, on_desired_opened, p, &w->task);
-        if (r < 0)
+        if (r < 0) {
+                watch_forget(p); /* read, and not opened */
                 broken(p, "open desired.json", r, NULL);
+        }
 }
 
 static void read_desired(Pipeline *p) {
@@ -459,8 +467,7 @@ static void on_head(void *userdata, int r, const StoreReply *reply, Error *err) 
         /* What was refused may have passed: a helper that died, a version that was not published.
          */
         if (w->refused && now - w->refused_usec >= REFUSED_POLLS * p->config->poll_usec) {
-                free(w->desired_etag);
-                w->desired_etag = NULL;
+                watch_forget(p);
         }
         if ((w->has_head && w->head.revision != p->state->desired.revision) ||
             w->desired_usec == 0 || now - w->desired_usec > DESIRED_EVERY_USEC || w->refused)

@@ -45,7 +45,7 @@ static int on_records(void *userdata) {
         if (!p->services)
                 return 0;
         r = services_records(p->services, &records);
-        if (r >= 0 && p->adopting)
+        if (r >= 0 && (p->adopting || p->adopt_failed < 0))
                 r = keep_others(p, &records);
         with.services = r < 0 ? records : p->state->services;
         if (r >= 0)
@@ -169,9 +169,11 @@ static int load_state(Pipeline *p, Error **reterr) {
 
 /* ---- start: what runs is taken on ---- */
 
-static void tell(const char *what, int r, Error **err) {
+static void tell(Pipeline *p, const char *what, int r, Error **err) {
         if (r < 0)
                 log_error("%s: %s", what, *err ? error_text(*err) : strerror(-r));
+        if (r < 0 && p->adopt_failed == 0)
+                p->adopt_failed = r;
         *err = error_free(*err);
 }
 
@@ -186,20 +188,21 @@ static void adopt_versions(Pipeline *p) {
 
         if (s->current.label && s->current.slot) {
                 if (old_may_rest)
-                        tell("take on the old version", launch_adopt_alive(p, &s->current, &err),
+                        tell(p, "take on the old version", launch_adopt_alive(p, &s->current, &err),
                              &err);
                 else
-                        tell("start the current version", launch_adopt(p, &s->current, &err), &err);
+                        tell(p, "start the current version", launch_adopt(p, &s->current, &err),
+                             &err);
         }
         if (a->id && a->turned && !a->answered && stage <= DEPLOY_GATE)
-                tell("start the new version", launch_adopt(p, &a->target, &err), &err);
+                tell(p, "start the new version", launch_adopt(p, &a->target, &err), &err);
         else if (a->id && !a->answered && a->target.slot)
-                tell("take on the new version", launch_adopt_alive(p, &a->target, &err), &err);
+                tell(p, "take on the new version", launch_adopt_alive(p, &a->target, &err), &err);
         if (a->answered && s->previous.label && s->previous.slot &&
             !str_equal(s->previous.slot, s->current.slot))
-                tell("take on the old version", launch_adopt_alive(p, &s->previous, &err), &err);
+                tell(p, "take on the old version", launch_adopt_alive(p, &s->previous, &err), &err);
         if (s->replaced.label && s->replaced.slot)
-                tell("take on the replaced processes", launch_adopt_alive(p, &s->replaced, &err),
+                tell(p, "take on the replaced processes", launch_adopt_alive(p, &s->replaced, &err),
                      &err);
 }
 
@@ -236,11 +239,14 @@ static void turn_to_state(Pipeline *p) {
 
         if (fd < 0 || !v->slot)
                 return;
-        tell("turn the slot", slot_turn(p->slot_fd, slot_from_name(v->slot)), &err);
-        tell("put `current` in place",
+        tell(p, "turn the slot", slot_turn(p->slot_fd, slot_from_name(v->slot)), &err);
+        tell(p, "put `current` in place",
              tree_run(p->spec.loop, p->spec.tree_fd, "mount", args, fd, SEC(30), on_mounted, p,
                       &p->mounter, &err),
              &err);
+}
+
+static void on_stray_ended(void *userdata _unused_) {
 }
 
 /* What a crash left running that nobody will ask for: not of the version or attempt in the state.
@@ -254,21 +260,29 @@ static void end_strays(Pipeline *p, const JsonArray *records) {
                         continue;
                 log_info("end %s (pid %llu), which belongs to nothing any more", r[i].name,
                          (unsigned long long) r[i].pid);
-                (void) services_end_record(p->services, &r[i], p->config->app.stop_usec, NULL,
-                                           NULL);
+                (void) services_end_record(p->services, &r[i], p->config->app.stop_usec,
+                                           on_stray_ended, NULL);
         }
 }
 
-static void take_on(Pipeline *p) {
+/* What runs is left as it is where it could not be taken on. Where the cause may pass, the start
+ * fails, and the next one finds all of it. */
+static int take_on(Pipeline *p, Error **reterr) {
         Error *err = NULL;
+        int r;
 
         p->adopting = true;
         turn_to_state(p);
-        tell("start the proxy", front_adopt(p, &err), &err);
+        tell(p, "start the proxy", front_adopt(p, &err), &err);
         adopt_versions(p);
-        end_strays(p, &p->state->services);
         p->adopting = false;
+        r = p->adopt_failed;
+        if (r == -EMFILE || r == -ENFILE || r == -ENOMEM || r == -EAGAIN)
+                return error_set(reterr, r, "what runs cannot be taken on: %s", strerror(-r));
+        if (r >= 0)
+                end_strays(p, &p->state->services);
         (void) on_records(p); /* it has said what is wrong */
+        return 0;
 }
 
 int pipeline_new(const PipelineSpec *spec, Pipeline **ret, Error **reterr) {
@@ -299,7 +313,9 @@ int pipeline_new(const PipelineSpec *spec, Pipeline **ret, Error **reterr) {
         r = services_new(spec->loop, &services, &p->services, reterr);
         if (r < 0)
                 return r;
-        take_on(p);
+        r = take_on(p, reterr);
+        if (r < 0)
+                return r;
         if (!p->mounter)
                 begin_work(p);
         *ret = TAKE_PTR(p);
@@ -343,10 +359,12 @@ void pipeline_set_config(Pipeline *p, const Config *config, Store *store) {
         }
         p->config = config;
         p->store = store;
-        if (other)
+        if (other) {
                 watch_start(p);
-        else
-                watch_soon(p);
+                return;
+        }
+        watch_forget(p); /* other keys may make of it what the old ones did not */
+        watch_soon(p);
 }
 
 static int busy(Pipeline *p, Error **reterr) {

@@ -154,6 +154,7 @@ struct Pipeline {
         TreeTask *cleaner;      /* removes one folder at a time */
         TreeTask *mounter;      /* `current` at start */
         bool adopting;     /* services are being taken on: their records are written at the end */
+        int adopt_failed;  /* the first failure of that, or 0 */
         HelperTask *check; /* asked by a person */
         void (*check_done)(void *userdata, unsigned status, usec_t took, const char *words);
         void *check_userdata;
@@ -253,7 +254,8 @@ int front_adopt(Pipeline *p, Error **reterr); /* at start: the proxy runs again 
 /* desired.c */
 void watch_start(Pipeline *p);
 void watch_stop(Pipeline *p);
-void watch_soon(Pipeline *p); /* look again at once */
+void watch_forget(Pipeline *p); /* the desired document is read and opened again at the next look */
+void watch_soon(Pipeline *p);   /* look again at once */
 void watch_failed(Pipeline *p, bool retry,
                   usec_t least); /* an attempt has ended; retry: again, not before so long */
 void watch_done(Watch *w);
