@@ -175,8 +175,10 @@ static int open_base(const char *instance, int *ret_fd) {
         return make_in(own_fd, base, ret_fd);
 }
 
+/* ENOSPC, EAGAIN: there are as many groups as there may be. */
 static bool means_none(int r) {
-        return r == -ENOENT || r == -EACCES || r == -EPERM || r == -EROFS || r == -ENOSYS;
+        return r == -ENOENT || r == -EACCES || r == -EPERM || r == -EROFS || r == -ENOSYS ||
+               r == -ENOSPC || r == -EAGAIN;
 }
 
 int cgroup_make(const char *instance, const char *name, int *ret_fd, Error **reterr) {

@@ -481,28 +481,35 @@ static bool has_begun(pid_t pid) {
         return !name || !str_has_prefix(name + 1, "tendril-tree");
 }
 
-/* Takes hold of what the record names; false: it does not run any more. The pid is looked at again
- * behind the descriptor: from then on it cannot become another's. */
-static bool service_attach(Service *s, const ServiceRecord *record) {
+/* Takes hold of what the record names: 1; 0: it does not run any more; negative: that cannot be
+ * known now. The pid is looked at again behind the descriptor: from then on it cannot become
+ * another's. */
+static int service_attach(Service *s, const ServiceRecord *record) {
         char boot_id[37];
         uint64_t start_time;
         pid_t pid = (pid_t) record->pid;
+        int r;
 
-        if (record->pid <= 1 || record->pid > INT32_MAX || process_boot_id(boot_id) < 0 ||
-            !str_equal(boot_id, record->boot_id))
-                return false;
+        if (record->pid <= 1 || record->pid > INT32_MAX)
+                return 0;
+        r = process_boot_id(boot_id);
+        if (r < 0 || !str_equal(boot_id, record->boot_id))
+                return MIN(r, 0);
         s->session = pid;
         s->pidfd = (int) syscall(SYS_pidfd_open, pid, 0);
-        if (s->pidfd < 0 || process_start_time(pid, &start_time) < 0 ||
-            start_time != record->start_time ||
-            sd_event_add_io(s->services->loop, &s->watch, s->pidfd, EPOLLIN, service_on_pidfd, s) <
-                    0) {
+        r = s->pidfd < 0 ? -errno : process_start_time(pid, &start_time);
+        if (r >= 0 && start_time != record->start_time)
+                r = -ESRCH;
+        if (r >= 0)
+                r = sd_event_add_io(s->services->loop, &s->watch, s->pidfd, EPOLLIN,
+                                    service_on_pidfd, s);
+        if (r < 0) {
                 service_forget_process(s);
-                return false;
+                return r == -ESRCH || r == -EINVAL ? 0 : r; /* EINVAL: a thread has that number */
         }
         s->pid = pid;
         s->start_time = start_time;
-        return true;
+        return 1;
 }
 
 /* A process that was started where there were no cgroups, or in another one, is not ended by ours.
@@ -528,7 +535,14 @@ int services_adopt(Services *services, const ServiceSpec *spec, const ServiceRec
         r = services_add(services, spec, &s, reterr);
         if (r < 0)
                 return r;
-        s->adopted = service_attach(s, record);
+        r = service_attach(s, record);
+        if (r < 0) {
+                services_unlink(services, s);
+                (void) service_free(s);
+                return error_set(reterr, r, "service %s: look at process %llu: %s", spec->name,
+                                 (unsigned long long) record->pid, strerror(-r));
+        }
+        s->adopted = r > 0;
         if (s->adopted && !has_begun(s->pid)) {
                 service_signal_first(s, SIGKILL);
                 service_forget_process(s);
@@ -560,7 +574,7 @@ int services_end_record(Services *services, const ServiceRecord *record, usec_t 
         s->done = done;
         s->done_userdata = userdata;
         s->stop_usec = stop_usec;
-        if (service_attach(s, record))
+        if (service_attach(s, record) > 0)
                 check_cgroup(s);
         services_append(services, s);
         s->kill_usec = loop_now(s) + stop_usec;
