@@ -16,6 +16,15 @@ static bool is_blank(char c) {
         return c == ' ' || c == '\t';
 }
 
+/* What stands in the middle of a text that need not end with a NUL. */
+static char *copy(const char *text, size_t size) {
+        char *made = calloc(1, size + 1);
+
+        if (made)
+                memcpy(made, text, size);
+        return made;
+}
+
 static const PlanProcess *find(const JsonArray *array, const char *name) {
         const PlanProcess *processes = array->items;
 
@@ -31,8 +40,8 @@ static int add(JsonArray *array, const char *name, size_t name_size, const char 
 
         if (!process)
                 return -ENOMEM;
-        process->name = strndup(name, name_size);
-        process->command = strndup(command, command_size);
+        process->name = copy(name, name_size);
+        process->command = copy(command, command_size);
         return process->name && process->command ? 0 : -ENOMEM;
 }
 
@@ -82,7 +91,7 @@ static int parse_line(const char *line, size_t size, const char *file, unsigned 
         fault = split(line, size, &name_size, &command);
         if (fault)
                 return error_set(reterr, -EBADMSG, "%s:%u: %s", file, number, fault);
-        name = strndup(line, name_size);
+        name = copy(line, name_size);
         if (!name)
                 return -ENOMEM;
         if (find(ret, name))

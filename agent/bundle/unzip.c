@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "agent/limits.h"
 #include "base/str.h"
@@ -297,6 +298,21 @@ typedef struct Worker {
         Error *error;
 } Worker;
 
+/* Unmapping the bundle takes a while: each thread does it for what it has read, instead of one for
+ * all in the end. */
+static void let_go(const Unpack *unpack, const Piece *piece) {
+        const uint64_t page = (uint64_t) sysconf(_SC_PAGESIZE);
+        const ZipItem *items = unpack->directory.items;
+        uint64_t begin = (items[piece->begin].offset + page - 1) / page * page;
+        uint64_t end = piece->end < unpack->directory.n_items ? items[piece->end].offset
+                                                              : unpack->directory.begin;
+
+        end = end / page * page;
+        if (begin < end)
+                (void) madvise((char *) (uintptr_t) unpack->data + begin, end - begin,
+                               MADV_DONTNEED);
+}
+
 static int worker_extract(Worker *worker, const Piece *piece) {
         const Unpack *unpack = worker->queue->unpack;
         _cleanup_(part_done)
@@ -336,6 +352,7 @@ static void *worker_run(void *userdata) {
                 if (i >= queue->n_pieces)
                         break;
                 worker->r = worker_extract(worker, &queue->pieces[i]);
+                let_go(queue->unpack, &queue->pieces[i]);
         }
         if (worker->r < 0)
                 atomic_store(&queue->stop, true);
