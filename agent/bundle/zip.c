@@ -207,9 +207,10 @@ static int check_items(ZipDirectory *directory, Error **reterr) {
         qsort(directory->items, directory->n_items, sizeof(ZipItem), compare_items);
         for (size_t i = 0; i < directory->n_items; i++) {
                 bool last = i + 1 == directory->n_items;
-                uint64_t limit = last ? directory->begin : directory->items[i + 1].offset;
+                uint64_t next = last ? directory->begin : directory->items[i + 1].offset;
 
-                r = check_local(directory, &directory->items[i], limit, reterr);
+                r = check_local(directory, &directory->items[i], MIN(next, directory->begin),
+                                reterr);
                 if (r < 0)
                         return r;
         }

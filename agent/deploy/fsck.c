@@ -169,17 +169,8 @@ static void check_current(Fsck *f) {
 
 /* ---- what nobody names ---- */
 
-static bool is_named(const State *s, const char *name) {
-        const VersionState *all[] = { &s->current, &s->previous, &s->replaced, &s->attempt.target };
-
-        for (size_t i = 0; i < ELEMENTS(all); i++)
-                if (str_equal(all[i]->folder, name))
-                        return true;
-        return false;
-}
-
-/* Finished versions that nobody names are kept on purpose (retention); others are left-overs that
- * the agent removes at its next deploy. */
+/* Versions that nobody names are the agent's own business: finished ones are kept on purpose,
+ * others are removed at its next start or deploy. */
 static void check_strays(Fsck *f) {
         _cleanup_close_ int versions = file_open_dir_at(f->state_fd, "versions"),
                             incoming = file_open_dir_at(f->state_fd, "incoming");
@@ -192,10 +183,6 @@ static void check_strays(Fsck *f) {
 
                 if (fd < 0)
                         find(f, NULL, false, "versions/%s is no folder: it is not the agent's", *n);
-                else if (!is_named(f->state, *n) && !file_exists_at(fd, "plan.json") &&
-                         !f->state->attempt.id)
-                        find(f, "the agent removes it when it starts", f->repair,
-                             "versions/%s was never finished", *n);
         }
         if (incoming >= 0)
                 (void) file_list_at(incoming, FOLDERS_MAX, &parts);

@@ -144,10 +144,15 @@ static void service_wait(Service *s) {
                 backoff_reset(&s->backoff);
         if (getrandom(&chance, sizeof(chance), GRND_NONBLOCK) < 0)
                 chance = (uint32_t) now;
-        s->n_restarts++;
-        s->adopted = false;
+        /* One that was never let begin has not failed. */
+        if (s->unbegun && now - s->since_usec < SEC(1))
+                service_arm(s, 0);
+        else {
+                s->n_restarts++;
+                service_arm(s, backoff_next(&s->backoff, chance));
+        }
+        s->unbegun = s->adopted = false;
         s->kill_usec = 0;
-        service_arm(s, backoff_next(&s->backoff, chance));
         service_enter(s, SERVICE_WAITING);
 }
 
@@ -543,11 +548,7 @@ int services_adopt(Services *services, const ServiceSpec *spec, const ServiceRec
                                  (unsigned long long) record->pid, strerror(-r));
         }
         s->adopted = r > 0;
-        if (s->adopted && !has_begun(s->pid)) {
-                service_signal_first(s, SIGKILL);
-                service_forget_process(s);
-                s->adopted = false;
-        }
+        s->unbegun = s->adopted && !has_begun(s->pid);
         if (s->adopted) {
                 check_cgroup(s);
                 service_enter(s, SERVICE_UP);

@@ -44,6 +44,7 @@ struct Service {
         usec_t since_usec; /* BOOTTIME */
         usec_t kill_usec;  /* MONOTONIC: when patience ends; 0: no end is under way */
         bool killed, adopted;
+        bool unbegun; /* taken on before it was seen to run its program */
         unsigned n_restarts;
         Backoff backoff;
         char last_exit[96];

@@ -6,7 +6,7 @@
  *
  * Checked: state.json and its predecessor (checksum, format, fields); the folder of each version
  * that the state names (there, root's, 0700 above, app/ and control/, plan readable); slot file and
- * `current` name the version that the state serves; no folder or partial file that nobody names;
+ * `current` name the version that the state serves; no stranger in versions/ and incoming/;
  * records readable; modes and owners of tendril's own folders; no left-over temporaries.
  */
 

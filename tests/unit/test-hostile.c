@@ -358,6 +358,12 @@ static void zip_offset_beyond(Buf *ret) {
         zip_one(ret, &(ZipSpec){ .name = "a", .data = "content", .offset_lie = 0x7fffffff });
 }
 
+/* Both beyond the file: each has room before the next one. */
+static void zip_offsets_beyond(Buf *ret) {
+        zip_two(ret, &(ZipSpec){ .name = "a", .data = "content", .offset_lie = 0x40000000 },
+                &(ZipSpec){ .name = "b", .data = "content", .offset_lie = 0x50000000 });
+}
+
 static void zip_count_more(Buf *ret) {
         Zip zip;
 
@@ -650,6 +656,7 @@ static const struct Case {
         { "zip: overlaps the directory",   zip_overlap_directory,   -EBADMSG, { "\"a\"", "overlaps" } },
         { "zip: offset beside",            zip_offset_beside,       -EBADMSG, { "\"a\"", "not where" } },
         { "zip: offset beyond",            zip_offset_beyond,       -EBADMSG, { "\"a\"", "overlaps" } },
+        { "zip: offsets beyond",           zip_offsets_beyond,      -EBADMSG, { "\"a\"", "overlaps" } },
         { "zip: counts more",              zip_count_more,          -EBADMSG, { "fewer entries" } },
         { "zip: counts fewer",             zip_count_fewer,         -EBADMSG, { "more entries" } },
         { "zip: cut off",                  zip_cut,                 -EBADMSG, { "cut off" } },

@@ -10,8 +10,8 @@ int tree_program(int argc, char **argv);
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <sys/stat.h>
 
 #include <cmocka.h>

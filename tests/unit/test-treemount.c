@@ -2,8 +2,8 @@
 
 #include <setjmp.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
