@@ -491,7 +491,7 @@ static bool has_begun(pid_t pid) {
  * another's. */
 static int service_attach(Service *s, const ServiceRecord *record) {
         char boot_id[37];
-        uint64_t start_time;
+        uint64_t start_time = 0;
         pid_t pid = (pid_t) record->pid;
         int r;
 
