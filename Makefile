@@ -147,7 +147,7 @@ install: all
 
 dist:
 	$(Q)mkdir -p dist
-	tar --exclude-vcs --exclude=./build --exclude=./dist --exclude=__pycache__ --transform 's,^\.,tendril-$(VERSION),' \
+	tar --exclude-vcs --exclude=./build --exclude=./dist --exclude=__pycache__ --exclude=.pytest_cache --transform 's,^\.,tendril-$(VERSION),' \
 		-cJf dist/tendril-$(VERSION).tar.xz .
 
 clean:
