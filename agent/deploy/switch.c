@@ -18,7 +18,8 @@
  * names both before they are turned, and a resume repeats both.
  */
 
-#define TICK_USEC MSEC(50)
+#define TICK_USEC      MSEC(50)
+#define PROXY_PIDS_MAX 256
 
 static bool is_none(const Deploy *d) {
         return d->p->state->attempt.overlap == OVERLAP_NONE;
@@ -385,6 +386,46 @@ static int step_proxy(Deploy *d, Error **reterr) {
         return STEP_DONE;
 }
 
+/* Its own processes listen where clients ask. */
+static bool proxy_listens(Deploy *d) {
+        pid_t pids[PROXY_PIDS_MAX];
+        size_t n = services_pids(d->p->services, SLOT_NONE, NULL, pids, PROXY_PIDS_MAX);
+
+        return listener_check((uint16_t) d->p->config->proxy.port, pids, MIN(n, PROXY_PIDS_MAX)) ==
+               0;
+}
+
+static int on_proxy_tick(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata) {
+        Deploy *d = userdata;
+        Error *err = NULL;
+        int r = 0;
+
+        if (!proxy_listens(d)) {
+                if (pipeline_now(d->p) < d->deadline_usec) {
+                        (void) pipeline_timer(d->p, &d->timer, TICK_USEC, on_proxy_tick, d);
+                        return 0;
+                }
+                r = error_set(
+                        &err, -ETIMEDOUT,
+                        "the proxy does not listen on port %llu; its output is in %s/proxy.log",
+                        (unsigned long long) d->p->config->proxy.port, d->p->spec.paths->log);
+        }
+        deploy_step_ended(d, r, err);
+        return 0;
+}
+
+/* A version that no client can reach is not served: a proxy that was just started takes its time.
+ */
+static int step_proxy_listens(Deploy *d, Error **reterr) {
+        int r;
+
+        if (d->p->config->proxy.kind == PROXY_NONE || proxy_listens(d))
+                return STEP_DONE;
+        d->deadline_usec = pipeline_now(d->p) + d->p->config->app.start_usec;
+        r = pipeline_timer(d->p, &d->timer, TICK_USEC, on_proxy_tick, d);
+        return r < 0 ? error_set(reterr, r, "wait for the proxy: %s", strerror(-r)) : 0;
+}
+
 static int step_turned(Deploy *d, Error **reterr) {
         int r = is_none(d) ? 0 : turned(d, reterr);
 
@@ -411,6 +452,7 @@ const Step switch_steps[] = {
         { "others stop", step_others_stop },
         { "others start", step_others_start },
         { "proxy", step_proxy },
+        { "proxy listens", step_proxy_listens },
         { "turned", step_turned },
         { "current", step_current },
         { "slot", step_slot },

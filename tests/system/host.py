@@ -142,7 +142,7 @@ class Host:
             "  drain_timeout: %s" % s.get("drain_timeout", 5),
             "gate: {path: \"%s\", consecutive: %s, interval: %s, timeout: %s, check_timeout: %s}"
             % (s.get("path", "/"), s.get("consecutive", 2), s.get("interval", 0.1), s.get("gate_timeout", 5), s.get("check_timeout", 2)),
-            "proxy: {kind: %s, port: %d}" % (s.get("proxy", "nginx"), self.port),
+            "proxy: {kind: %s, port: %d%s}" % (s.get("proxy", "nginx"), self.port, s.get("proxy_extra", "")),
             "hooks: {timeout: %s, kill: 1, retry: %s}" % (s.get("hook_timeout", 20), s.get("hook_retry", 1)),
         ] + s.get("more", [])
         with open(self.path("etc/tendril/tendril.yaml"), "w") as f:

@@ -206,6 +206,21 @@ def test_web_socket_stays_with_its_version(agent):
     agent.wait_served("v2")
 
 
+def test_served_means_that_the_proxy_answers(make_host):
+    """An nginx that takes its time to start: nobody is told that a version is served before clients can connect."""
+    h = make_host()
+    slow = os.path.join(h.dir, "slow-nginx")
+    with open(slow, "w") as f:
+        f.write('#!/bin/sh\ncase " $* " in *" -t "*) ;; *) sleep 2 ;; esac\nexec /usr/sbin/nginx "$@"\n')
+    os.chmod(slow, 0o755)
+    h.configure(proxy_extra=", program: " + slow)
+    h.start()
+    h.web("v1")
+    h.assign("v1")
+    h.tendril("wait", "--healthy", "--timeout", "30")
+    assert h.get()[0] == 200
+
+
 def test_overlap_none_is_obeyed_and_told(agent):
     agent.configure(overlap="none")
     agent.tendril("reload")
