@@ -203,6 +203,27 @@ int state_load(int dir_fd, State **ret, Error **reterr) {
                          previous < 0 ? error_text(second) : STATE_PREVIOUS_FILE " is not there");
 }
 
+/* jansson may drop a byte of a string for which it had no memory, and say nothing. So what it made
+ * of the state is compared with the state before a checksum vouches for it. */
+static int check_value(const Json *value, const State *state, Error **reterr) {
+        _cleanup_(buf_done) Buf meant = BUF_INIT(LIMIT_STATE_BYTES),
+                                made = BUF_INIT(LIMIT_STATE_BYTES);
+        State again = { 0 };
+        int r;
+
+        r = json_encode(&state_table, state, &meant);
+        if (r >= 0)
+                r = json_decode_value(value, &state_table, JSON_LENIENT, &again, NULL);
+        if (r >= 0)
+                r = json_encode(&state_table, &again, &made);
+        json_table_done(&state_table, &again);
+        if (r < 0 || meant.size != made.size ||
+            memcmp(buf_str(&meant), buf_str(&made), meant.size) != 0)
+                return error_set(reterr, r < 0 && r != -EBADMSG ? r : -ENOMEM,
+                                 "write state: out of memory");
+        return 0;
+}
+
 int state_save(int dir_fd, const State *state, Error **reterr) {
         _cleanup_(buf_done) Buf text = BUF_INIT(LIMIT_STATE_BYTES);
         char checksum[32];
@@ -212,7 +233,9 @@ int state_save(int dir_fd, const State *state, Error **reterr) {
         wrapped.state = json_encode_value(&state_table, state);
         if (!wrapped.state)
                 return error_set(reterr, -ENOMEM, "write state: out of memory");
-        r = checksum_of(wrapped.state, checksum);
+        r = check_value(wrapped.state, state, reterr);
+        if (r >= 0)
+                r = checksum_of(wrapped.state, checksum);
         if (r >= 0)
                 r = json_encode(&wrapped_table, &wrapped, &text);
         if (r >= 0)

@@ -152,7 +152,7 @@ static void state_end(int r) {
         int k;
 
         k = state_load(world()->folder.fd, &s, &err);
-        if (k != 0 && !countdown_is_jansson())
+        if (k != 0)
                 countdown_bad("the state is not whole: %s", err ? error_text(err) : "it is gone");
         else if (k == 0 && s->revision != 6 && (r >= 0 || s->revision != 5))
                 countdown_bad("the state is neither old nor new");
