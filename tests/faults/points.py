@@ -24,7 +24,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "system"))
 import host as host_module  # noqa: E402
 from host import BUILD, Host, bundle, server_text  # noqa: E402
 
-FAST = {"poll": 0.1, "interval": 0.02, "consecutive": 1, "drain_timeout": 1, "start_timeout": 5, "gate_timeout": 2, "check_timeout": 1, "stop_timeout": 2}
+FAST = {"poll": 0.1, "interval": 0.02, "consecutive": 1, "drain_timeout": 0.2, "start_timeout": 5, "gate_timeout": 2, "check_timeout": 1, "stop_timeout": 2}
 WHOLE = 'if open("which").read() != VERSION: return self.answer(500, "version %s reads another one\'s file" % VERSION)'
 
 
@@ -175,6 +175,9 @@ def check_at_rest(host, label):
         raise Bad("versions/ grows: %d folders" % n)
 
 
+HOSTS = []  # all that were made; close() may be called again
+
+
 class Scenario:
     """What is done at each point. prepare() once a host; arm() begins with the fault, settled() when the faulted run is over; then the
     check without an agent, and finish(): what an agent without a fault makes of it."""
@@ -197,6 +200,7 @@ class Scenario:
 
     def host(self):
         h = Host(**{**FAST, **self.settings})
+        HOSTS.append(h)
         try:
             self.prepare(h)
         except BaseException:
@@ -258,7 +262,7 @@ class Deploy(Scenario):
 class Rollback(Deploy):
     """A version that answers well once and then never: it fails its gate, and the agent goes back by itself."""
 
-    name = "rollback by itself"
+    name = "rollback-by-itself"
     settings = {"path": "/health", "gate_timeout": 0.2, "check_timeout": 0.2, "start_timeout": 1}
     ILL = 'n[0] += self.path == "/health"\n        if self.path == "/health" and n[0] > 1: return self.answer(500, "ill")'
 
@@ -316,7 +320,7 @@ def desired_revision(host):
 class RollbackCommand(Scenario):
     """`tendril rollback`: asked of an agent that rests; what it has not taken on is asked again."""
 
-    name = "rollback command"
+    name = "rollback-command"
 
     def prepare(self, host):
         for label in ("v1", "v2"):
@@ -387,7 +391,9 @@ class Assign(Scenario):
     def finish(self, host):
         check_store(host)
         host.assign(self.target)
-        wait("%s is served" % self.target, lambda: label_at_rest(host) == self.target)
+        revision = desired_revision(host)  # the second one, of the same version, is deployed too
+        wait("revision %d is served" % revision, lambda: label_at_rest(host) == self.target and
+             state_of(host)["current"]["revision"] == revision)
         check_at_rest(host, self.target)
         self.served = self.target
 
@@ -479,7 +485,7 @@ class Failing(Deploy):
     """A call of main fails, once. It lives on (or, while it starts, ends with words); the deploy goes on, is tried again, or fails with
     words, and then is done by `deploy --retry`."""
 
-    name, mode, kind, step = "failing call", "fail", "system calls", 7
+    name, mode, kind, step = "failing-call", "fail", "system calls", 7
 
     def quarantined(self, host):
         return any(q["revision"] == self.revision for q in state_of(host)["quarantine"])
@@ -497,6 +503,7 @@ class Failing(Deploy):
             raise Bad("the agent ended with %s, without words" % code)
         if code is None:
             host.wait_ready()
+            host.tendril("history", check=False)  # which may be what fails
             record = host.history()[0]
             if "is not on disk" in host.log()[begin:]:
                 host.stop()  # the end of the deploy: told, and looked at again after a restart
@@ -520,7 +527,7 @@ class Failing(Deploy):
 
 
 class FailingOpen(Failing):
-    name, mode, step = "failing open", "open", 31
+    name, mode, step = "failing-open", "open", 31
 
 
 SCENARIOS = (Deploy, Rollback, RollbackCommand, Assign, Publish, TreeHelper, BundleHelper, Failing, FailingOpen)
