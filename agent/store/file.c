@@ -26,10 +26,12 @@
  * for longest goes first. */
 #define MAX_AGES 256
 
-/* Since when this process has seen a document unchanged. */
+/* Since when this process has seen a document unchanged. By hashes, so that the table has its whole
+ * size from the start; two that collide look younger than they are, which delays and does no harm.
+ */
 typedef struct Age {
-        char *key;
-        char etag[FOLDER_ETAG_SIZE];
+        uint64_t key;
+        uint64_t etag;
         usec_t since_usec;
         usec_t read_usec;
 } Age;
@@ -39,8 +41,7 @@ typedef struct FileStore {
         const Clock *clock;
         char *url;
         int root_fd;
-        Age *ages;
-        size_t n_ages;
+        Age ages[MAX_AGES];
 } FileStore;
 
 typedef struct FileCall FileCall;
@@ -65,45 +66,39 @@ struct FileCall {
 
 /* ---- ages ---- */
 
-static Age *age_slot(FileStore *store, const char *key) {
-        Age *oldest = NULL, *grown;
+/* FNV-1a, 64 bits. */
+static uint64_t hash(const char *text) {
+        uint64_t h = UINT64_C(0xcbf29ce484222325);
 
-        for (size_t i = 0; i < store->n_ages; i++) {
+        for (; *text; text++)
+                h = (h ^ (uint8_t) *text) * UINT64_C(0x100000001b3);
+        return h;
+}
+
+/* The key's own, else the one that was not read for longest (never used ones first). */
+static Age *age_slot(FileStore *store, uint64_t key) {
+        Age *oldest = store->ages;
+
+        for (size_t i = 0; i < MAX_AGES; i++) {
                 Age *age = &store->ages[i];
 
-                if (str_equal(age->key, key))
+                if (age->key == key)
                         return age;
-                if (!oldest || age->read_usec < oldest->read_usec)
+                if (age->read_usec < oldest->read_usec)
                         oldest = age;
         }
-        if (store->n_ages == MAX_AGES)
-                return oldest;
-        grown = reallocarray(store->ages, store->n_ages + 1, sizeof(Age));
-        if (!grown)
-                return NULL;
-        store->ages = grown;
-        store->ages[store->n_ages] = (Age){ 0 };
-        return &store->ages[store->n_ages++];
+        *oldest = (Age){ .key = key };
+        return oldest;
 }
 
 /* Notes that the document has this ETag now, and returns since when. */
 static usec_t age_of(FileStore *store, const char *key, const char *etag) {
         usec_t now = clock_read(store->clock, CLOCK_BOOTTIME);
-        Age *age = age_slot(store, key);
+        Age *age = age_slot(store, hash(key));
+        uint64_t seen = hash(etag);
 
-        if (!age)
-                return USEC_INFINITY;
-        if (!str_equal(age->key, key)) {
-                char *copy = strdup(key);
-
-                if (!copy)
-                        return USEC_INFINITY;
-                free(age->key);
-                age->key = copy;
-                age->etag[0] = '\0';
-        }
-        if (!str_equal(age->etag, etag)) {
-                memcpy(age->etag, etag, sizeof(age->etag));
+        if (age->etag != seen) {
+                age->etag = seen;
                 age->since_usec = now;
         }
         age->read_usec = now;
@@ -535,9 +530,6 @@ static void *file_free(void *self) {
 
         if (!store)
                 return NULL;
-        for (size_t i = 0; i < store->n_ages; i++)
-                free(store->ages[i].key);
-        free(store->ages);
         free(store->url);
         closep(&store->root_fd);
         (void) sd_event_unref(store->loop);

@@ -47,8 +47,8 @@ static void make_one(int dir_fd, char *line) {
         for (char *at = sign; at && *at != '\0'; at++)
                 if (*at == '|')
                         *at = '\n';
-        if (is_link)
-                (void) symlinkat(sign, fd, slash ? slash + 1 : line);
+        if (is_link) /* one that is there already stays */
+                must(symlinkat(sign, fd, slash ? slash + 1 : line) == 0 || errno != EBADF);
         else
                 (void) file_write_at(fd, slash ? slash + 1 : line, sign ? sign : "",
                                      sign ? strlen(sign) : 0, 0644, 0);

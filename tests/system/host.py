@@ -287,6 +287,9 @@ class Host:
                 with contextlib.suppress(OSError), open("/proc/%d/stat" % r["pid"]) as f:
                     if int(f.read().rsplit(")", 1)[1].split()[19]) == r["start_time"]:
                         found.add(r["pid"])
+        for pid in list(found):  # workers of a proxy that has no cgroup
+            with contextlib.suppress(OSError), open("/proc/%d/task/%d/children" % (pid, pid)) as f:
+                found.update(int(p) for p in f.read().split())
         return found
 
     def close(self):
