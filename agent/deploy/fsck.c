@@ -187,7 +187,7 @@ static void check_strays(Fsck *f) {
         if (incoming >= 0)
                 (void) file_list_at(incoming, FOLDERS_MAX, &parts);
         for (char **n = parts; n && *n; n++) {
-                if (str_has_suffix(*n, ".part"))
+                if (str_has_suffix(*n, ".part") || str_has_suffix(*n, ".map"))
                         continue; /* goes on where it was cut off, or is removed by the agent */
                 find(f, "it is removed", f->repair && file_remove_at(incoming, *n, true) == 0,
                      "incoming/%s is nothing of the agent's", *n);
@@ -239,8 +239,12 @@ static void check_modes(Fsck *f) {
         const struct {
                 const char *name;
                 mode_t most;
-        } folders[] = { { "versions", 0700 }, { "incoming", 0700 }, { "bundles", 0700 },
-                        { "deploys", 0700 },  { "slot", 0755 },     { "proxy", 0755 } };
+        } folders[] = { { "versions", 0711 /* as where current is a link */ },
+                        { "incoming", 0700 },
+                        { "bundles", 0700 },
+                        { "deploys", 0700 },
+                        { "slot", 0755 },
+                        { "proxy", 0755 } };
 
         for (size_t i = 0; i < ELEMENTS(folders); i++) {
                 _cleanup_close_ int fd = file_open_dir_at(f->state_fd, folders[i].name);

@@ -282,9 +282,32 @@ static int mount_here(int app_fd, int mount_fd, const char *path, TreeMountWay f
         return r < 0 ? error_set(reterr, r, "mount at %s: %s", path, strerror(-r)) : 0;
 }
 
+/*
+ * A link leads through the folders above, which are root's alone. Once the files are the
+ * application's (prepare has ended) it may pass through both, and list neither.
+ */
+static int open_way(int app_fd, Error **reterr) {
+        static const char *const above[] = { "..", "../.." };
+        struct stat app, st;
+
+        if (geteuid() != 0 || fstat(app_fd, &app) < 0 || app.st_uid == 0)
+                return 0;
+        for (size_t i = 0; i < ELEMENTS(above); i++) {
+                _cleanup_close_ int fd =
+                        openat(app_fd, above[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+                if (fd < 0 || fstat(fd, &st) < 0 ||
+                    (st.st_uid == 0 && fchmod(fd, (st.st_mode & 07777) | 0011) < 0))
+                        return error_set(reterr, -errno, "open the way to the version: %s",
+                                         strerror(errno));
+        }
+        return 0;
+}
+
 /* Where mounting is not possible. What the link replaces may be an empty folder. */
 static int link_here(int app_fd, const char *path, Error **reterr) {
         char target[PATH_MAX], temporary[PATH_MAX], fd_name[32];
+        int r;
 
         (void) snprintf(fd_name, sizeof(fd_name), "/proc/self/fd/%d", app_fd);
         ssize_t n = readlink(fd_name, target, sizeof(target) - 1);
@@ -294,13 +317,16 @@ static int link_here(int app_fd, const char *path, Error **reterr) {
         if (snprintf(temporary, sizeof(temporary), "%s.new", path) >= (int) sizeof(temporary))
                 return error_set(reterr, -ENAMETOOLONG, "%s: the path is too long", path);
 
+        r = open_way(app_fd, reterr);
+        if (r < 0)
+                return r;
         (void) unlink(temporary);
         if (symlink(target, temporary) < 0)
                 return error_set(reterr, -errno, "make the link %s: %s", temporary,
                                  strerror(errno));
         (void) rmdir(path);
         if (rename(temporary, path) < 0) {
-                int r = -errno;
+                r = -errno;
                 (void) unlink(temporary);
                 return error_set(reterr, r, "turn the link %s: %s", path, strerror(-r));
         }

@@ -101,6 +101,23 @@ while True:
 """
 
 
+def test_root_that_may_not_mount(make_host):
+    """As in a container: `current` is a link, and the application reaches its files by it all the same."""
+    h = make_host()
+    current = h.path("var/app/current")
+    for v in ("v1", "v2"):
+        h.publish(v, {"Procfile": "web: exec python3 -I %s/server.py\n" % current, "server.py": server_text(v)})
+    h.start(wrapper=("setpriv", "--bounding-set=-sys_admin"))
+    for v in ("v1", "v2"):
+        h.assign(v)
+        h.wait_served(v)
+        assert os.path.islink(current)
+    versions = h.path("var/lib/tendril/versions")
+    assert os.stat(versions).st_mode & 0o777 == 0o711
+    for folder in os.listdir(versions):
+        assert os.stat(os.path.join(versions, folder, "control")).st_mode & 0o077 == 0
+
+
 def test_agent_without_root(make_host, tmp_path_factory):
     """An unprivileged agent: no views, no users, told once; the path of a version is the same."""
     h = make_host(overlap="web")
