@@ -27,10 +27,10 @@ include agent/sources.mk
 
 LIBS_tendrild        := -lsystemd -ljansson -lyaml
 LIBS_tendril         := -lsystemd -ljansson -lyaml
-LIBS_tendril-net     := -lcurl -lcrypto -ljansson -lsystemd
+LIBS_tendril-net     := -lcurl -lcrypto -lexpat -ljansson -lsystemd
 LIBS_tendril-bundle  := -larchive -lcrypto -lyaml -ljansson
 LIBS_tendril-tree    :=
-LIBS_ALL             := -lcmocka -lcurl -larchive -lcrypto -lyaml -ljansson -lsystemd
+LIBS_ALL             := -lcmocka -lcurl -lexpat -larchive -lcrypto -lyaml -ljansson -lsystemd
 
 WARN := -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
         -Wpointer-arith -Wwrite-strings -Wvla -Wundef -Wformat=2 -Wswitch-enum -Wcast-qual -Wconversion -Wno-sign-conversion
@@ -52,10 +52,11 @@ BINARIES := $(addprefix $(BUILD)/,$(PROGRAMS))
 UNIT     := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test-*.c))
 FUZZ     := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz-*.c))
 FAULTS   := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/faults/fault-*.c))
+AWS      := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/aws/*.c))
 
 VERSION  := $(shell sed -n 's/^\#define TENDRIL_VERSION "\(.*\)"$$/\1/p' include/agent/contract.h)
 
-.PHONY: all tests fuzz install demo check check-unit check-system check-asan check-fuzz check-faults lint format check-headers bench dist deps clean
+.PHONY: all tests fuzz install demo check check-unit check-system check-s3 check-asan check-fuzz check-faults lint format check-headers bench dist deps clean
 .SECONDARY:
 all: $(BINARIES)
 tests: $(BINARIES) $(UNIT) $(FUZZ)
@@ -76,7 +77,7 @@ $(BUILD)/agent/programs/tendril-%.o: agent/programs/%.c
 $(BINARIES): $(BUILD)/%: $(BUILD)/agent/programs/%.o $(ARCHIVE)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(ARCHIVE) $(LIBS_$*)
 
-$(UNIT): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(ARCHIVE)
+$(UNIT) $(AWS): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(ARCHIVE)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(ARCHIVE) $(LIBS_ALL)
 
 # Fuzz targets: with libFuzzer where the sanitizers name it (check-fuzz), else with a driver that feeds them the files it is given.
@@ -89,7 +90,7 @@ $(FUZZ): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(FUZZ_MAIN) $(ARCHIVE)
 # ---- tests: each runner ends with a line of counts ----
 
 check: deps
-	+$(Q)$(MAKE) --no-print-directory -k lint check-unit check-asan check-fuzz check-faults check-system
+	+$(Q)$(MAKE) --no-print-directory -k lint check-unit check-asan check-fuzz check-faults check-system check-s3
 
 check-unit:
 	+$(Q)$(MAKE) --no-print-directory CONFIG=release tests
@@ -106,10 +107,13 @@ check-fuzz:
 	$(Q)tests/run --build build/fuzz --seconds $(FUZZ_SECONDS) corpus random $(T)
 
 check-faults: all
-	$(Q)if [ -x tests/faults/run ]; then tests/faults/run $(T); else echo 'check-faults: SKIP, there is no tests/faults/run'; fi
+	$(Q)tests/faults/run $(T)
 
 check-system: all
 	$(Q)TENDRIL_BUILD=$(abspath $(BUILD)) build/venv/bin/python -m pytest -q tests/system tests/hooks $(if $(T),-k $(T))
+
+check-s3: all $(AWS)
+	$(Q)tests/aws/run $(abspath $(BUILD)) $(T)
 
 lint: all
 	$(Q)CLANG=$(CLANG) tests/lint/run $(abspath $(BUILD)) $(T)

@@ -18,12 +18,17 @@
 #include "host/config.h"
 #include "host/identity.h"
 #include "host/paths.h"
+#include "identify.h"
 #include "loop/log.h"
 #include "service/tree.h"
 #include "store/file.h"
+#include "store/remote.h"
 
 /* How long a stop waits for a stage that should not be left. */
 #define STOP_USEC SEC(30)
+
+/* How long a start waits to learn which instance this is. The application waits as long. */
+#define IDENTITY_USEC SEC(10)
 
 /* How often a store that could not be opened is tried again. */
 #define STORE_AGAIN_USEC SEC(5)
@@ -37,6 +42,8 @@ struct Agent {
         char *host;
         bool view;
         Helpers *helpers;
+        Identify *identify; /* NULL: not asked for */
+        bool withheld;      /* the state is of another instance: nothing is asked of the store */
         Store *store;
         Answers *answers;
         Pipeline *pipeline;
@@ -94,10 +101,118 @@ static int probe_view(Agent *a, Error **reterr) {
         return r < 0 ? error_wrap(reterr, r, "probe for views") : 0;
 }
 
+/* ---- which host this is ---- */
+
+static void begin_store(Agent *a);
+
+/* What the configuration leaves open, others may say: the instance's tag, then its user data. */
+static int complete_config(Agent *a, Config *config, Error **reterr) {
+        const NetIdentity *known = identify_known(a->identify);
+        const char *environment = NULL;
+        int r = 0;
+
+        if (known && !config->environment) {
+                environment = known->environment ?: known->user_data_environment;
+                if (environment)
+                        r = config_set_environment(config, environment,
+                                                   known->environment ? "instance tag"
+                                                                      : "user data");
+        }
+        return r < 0 ? error_set(reterr, r, "this host's environment: out of memory") : 0;
+}
+
+static int settle(Agent *a, const char *instance, Error **reterr) {
+        _cleanup_close_ int state_fd = file_mkdirs_at(AT_FDCWD, a->paths.state, 0755);
+        _cleanup_free_ char *other = NULL, *text = NULL;
+        int r;
+
+        if (state_fd < 0)
+                return error_set(reterr, state_fd, "make %s: %s", a->paths.state,
+                                 strerror(-state_fd));
+        r = identity_settle(state_fd, instance, &other, reterr);
+        if (r != IDENTITY_SET_ASIDE)
+                return r;
+        text = str_format("the state in %s was made by instance %s, and this is %s: it was set "
+                          "aside, in %s/" IDENTITY_ASIDE "; this host begins anew",
+                          a->paths.state, other, instance, a->paths.state);
+        return text ? helpers_warn(a->helpers, text)
+                    : error_set(reterr, -ENOMEM, "start: out of memory");
+}
+
+/* Late: the pipeline runs already, with a state that was somebody's. */
+static void on_identified(void *userdata) {
+        Agent *a = userdata;
+        const NetIdentity *known = identify_known(a->identify);
+        _cleanup_(error_freep) Error *err = NULL;
+        _cleanup_free_ char *owner = NULL, *host = NULL, *text = NULL;
+        _cleanup_close_ int state_fd = -EBADF;
+        int r;
+
+        if (!a->pipeline)
+                return;
+        state_fd = file_open_dir_at(AT_FDCWD, a->paths.state);
+        r = state_fd < 0 ? state_fd : identity_read(state_fd, &owner);
+        if (r >= 0 && owner && !str_equal(owner, known->instance)) {
+                text = str_format("the state was made by instance %s, and this is %s: start the "
+                                  "agent again, which sets it aside",
+                                  owner, known->instance);
+                pipeline_store_failed(a->pipeline, text ?: "the state is another instance's");
+                return;
+        }
+        if (r >= 0)
+                r = settle(a, known->instance, &err);
+        if (r >= 0 && a->withheld)
+                r = identity_host(a->config, known->instance, &host, &err);
+        if (r >= 0)
+                r = complete_config(a, a->config, &err);
+        if (r < 0) {
+                log_error("which instance this is: %s", err ? error_text(err) : strerror(-r));
+                return;
+        }
+        if (host) {
+                (void) answers_set_host(a->answers, host);
+                pipeline_set_host(a->pipeline, host);
+                free(a->host);
+                a->host = TAKE_PTR(host);
+        }
+        a->withheld = false;
+        pipeline_set_config(a->pipeline, a->config, a->store);
+        begin_store(a);
+}
+
+/* Before anything of the state is read. What does not answer in time is asked on beside the work:
+ * `auto` goes by the host's name then, `imds` asks nothing of the store before it knows. */
+static int learn_identity(Agent *a, Error **reterr) {
+        const NetIdentity *known;
+        int r;
+
+        if (identity_is_asked(a->config)) {
+                r = identify_new(a->loop, helpers_net(a->helpers), on_identified, a, &a->identify);
+                if (r >= 0 && identify_wait(a->identify, IDENTITY_USEC) < 0)
+                        log_warning("the instance metadata service has not answered in time");
+                if (r < 0)
+                        return error_set(reterr, r, "ask which instance this is: %s", strerror(-r));
+        }
+        known = identify_known(a->identify);
+        a->withheld = a->identify && !known && a->config->identity.source == IDENTITY_IMDS;
+        r = known ? settle(a, known->instance, reterr) : 0;
+        if (r >= 0)
+                r = identity_host(a->config, known ? known->instance : NULL, &a->host, reterr);
+        return r < 0 ? r : complete_config(a, a->config, reterr);
+}
+
+/* ---- the store ---- */
+
 static int open_store(Agent *a, const Config *config, Store **ret, Error **reterr) {
         *ret = NULL;
         if (!config->store.url)
                 return 0;
+        if (a->withheld)
+                return error_set(reterr, -EAGAIN, "which instance this is is not known: %s",
+                                 identify_error(a->identify));
+        if (store_url_is_remote(config->store.url))
+                return store_remote_new(a->loop, helpers_net(a->helpers), config->store.url, ret,
+                                        reterr);
         return store_file_new(a->loop, config->store.url, NULL, ret, reterr);
 }
 
@@ -114,7 +229,6 @@ static int on_try_store(sd_event_source *source _unused_, uint64_t usec _unused_
                 try_store_later(a);
                 return 0;
         }
-        helpers_set_config(a->helpers, a->config, store_is_local(a->store));
         pipeline_set_config(a->pipeline, a->config, a->store);
         return 0;
 }
@@ -181,7 +295,7 @@ static int start_control(Agent *a, Error **reterr) {
                                    .pipeline = a->pipeline,
                                    .host = a->host,
                                    .paths = &a->paths,
-                                   .warnings = helpers_warnings(a->helpers),
+                                   .helpers = a->helpers,
                                    .reload = reload_for_answers,
                                    .userdata = a };
         ControlOps ops;
@@ -210,15 +324,16 @@ int agent_new(sd_event *loop, const AgentOptions *options, Agent **ret, Error **
         if (r >= 0)
                 r = config_load(&a->paths, a->env, &a->config, reterr);
         if (r >= 0)
-                r = identity_host(a->config, &a->host, reterr);
-        if (r >= 0)
-                r = helpers_new(loop, a->config, options->libexec, &a->helpers, reterr);
+                r = helpers_new(loop, a->config, a->env, options->libexec, &a->helpers, reterr);
         if (r >= 0)
                 r = probe_view(a, reterr);
+        if (r >= 0 && helpers_set_config(a->helpers, a->config) < 0)
+                r = error_set(reterr, -ENOMEM, "start: out of memory");
+        if (r >= 0)
+                r = learn_identity(a, reterr);
         if (r < 0)
                 return r;
         (void) open_store(a, a->config, &a->store, NULL); /* begin_store() says what is wrong */
-        helpers_set_config(a->helpers, a->config, a->store && store_is_local(a->store));
         r = start_pipeline(a, reterr);
         if (r >= 0)
                 r = start_control(a, reterr);
@@ -231,16 +346,19 @@ int agent_new(sd_event *loop, const AgentOptions *options, Agent **ret, Error **
 
 /* What a running agent cannot change: its name among others, its host's id. */
 static int check_fixed(Agent *a, const Config *config, Error **reterr) {
+        const NetIdentity *known = identify_known(a->identify);
         _cleanup_free_ char *host = NULL;
         int r;
 
         if (!str_equal(config->instance, a->config->instance))
                 return error_set(reterr, -EINVAL,
                                  "instance cannot change while the agent runs: start it again");
-        r = identity_host(config, &host, reterr);
+        r = a->withheld || (a->identify && !identify_known(a->identify))
+                    ? 0
+                    : identity_host(config, known ? known->instance : NULL, &host, reterr);
         if (r < 0)
                 return r;
-        if (!str_equal(host, a->host))
+        if (host && !str_equal(host, a->host))
                 return error_set(reterr, -EINVAL,
                                  "host cannot change while the agent runs: start it again");
         return 0;
@@ -269,12 +387,16 @@ int agent_reload(Agent *a, char **ret_text, Error **reterr) {
         (void) sd_notify(0, "RELOADING=1");
         r = config_load(&a->paths, a->env, &config, reterr);
         if (r >= 0)
+                r = complete_config(a, config, reterr);
+        if (r >= 0)
                 r = check_fixed(a, config, reterr);
         same = r >= 0 && str_equal(config->store.url, a->config->store.url);
         if (r >= 0)
                 r = check_busy(a, config, same, reterr);
         if (r >= 0 && !same)
                 r = open_store(a, config, &store, reterr);
+        if (r >= 0 && helpers_set_config(a->helpers, config) < 0)
+                r = error_set(reterr, -ENOMEM, "reload: out of memory");
         (void) sd_notify(0, "READY=1");
         if (r < 0) {
                 log_fields(LOG_ERR, &fields,
@@ -282,9 +404,6 @@ int agent_reload(Agent *a, char **ret_text, Error **reterr) {
                            reterr && *reterr ? error_text(*reterr) : strerror(-r));
                 return r;
         }
-        helpers_set_config(a->helpers, config,
-                           same ? a->store && store_is_local(a->store)
-                                : store && store_is_local(store));
         answers_set_config(a->answers, config, config->store.url);
         pipeline_set_config(a->pipeline, config, same ? a->store : store);
         (void) config_free(a->config);
@@ -326,6 +445,7 @@ Agent *agent_free(Agent *a) {
         a->answers = answers_free(a->answers);
         a->pipeline = pipeline_free(a->pipeline);
         a->store = store_free(a->store);
+        a->identify = identify_free(a->identify);
         a->helpers = helpers_free(a->helpers);
         a->config = config_free(a->config);
         free(a->host);

@@ -9,7 +9,10 @@
 #include "agent/limits.h"
 #include "base/file.h"
 #include "base/str.h"
+#include "store/remote.h"
+#include "store/wire.h"
 
+#define STORE_USEC      SEC(30)
 #define WAITERS_MAX     LIMIT_CLIENTS
 #define LOG_SLICE_BYTES (1024 * 1024)
 
@@ -17,17 +20,19 @@
 typedef struct Waiter {
         Answers *answers;
         ControlCall *call; /* NULL: free */
-        enum { WAIT_END, WAIT_HEALTHY, WAIT_MONITOR, WAIT_CHECK } kind;
+        enum { WAIT_END, WAIT_HEALTHY, WAIT_MONITOR, WAIT_CHECK, WAIT_STORE } kind;
         char *deploy;
         sd_event_source *timer;
 } Waiter;
 
 struct Answers {
         AnswersSpec spec;
+        char *host;
         const Config *config;
         const char *store_url;
         Waiter waiters[WAITERS_MAX];
         sd_event_source *changed;
+        LinkCall *store_call; /* how the store is reached, asked for all who wait for it */
 };
 
 /* ---- copying into replies; what memory does not hold is left out ---- */
@@ -109,7 +114,7 @@ static int on_status(void *userdata, ControlStatus *ret) {
         pipeline_status(a->spec.pipeline, &s);
         time_format(s.store_since, since);
         ret->agent = copy(TENDRIL_VERSION);
-        ret->host = copy(a->spec.host);
+        ret->host = copy(a->host);
         ret->environment = copy(a->config->environment);
         ret->application = copy(s.state->current.application ? s.state->current.application
                                                              : s.state->desired.application);
@@ -130,7 +135,7 @@ static int on_status(void *userdata, ControlStatus *ret) {
         ret->waiting = copy(s.waiting);
         add_processes(ret, s.services, slot_from_name(s.state->current.slot));
         add_quarantine(ret, s.state);
-        for (char *const *w = a->spec.warnings; w && *w; w++)
+        for (char *const *w = helpers_warnings(a->spec.helpers); w && *w; w++)
                 (void) strv_add(&ret->warnings, 32, *w);
         if (a->config->store.unsigned_ok)
                 (void) strv_add(&ret->warnings, 32,
@@ -228,6 +233,7 @@ static void look(Waiter *w) {
                 send_status(w);
                 break;
         case WAIT_CHECK:
+        case WAIT_STORE:
                 break;
         }
 }
@@ -347,6 +353,68 @@ static int on_health(void *userdata, ControlCall *call) {
                 w->kind = WAIT_CHECK;
         else
                 control_fail(call, CONTROL_ERROR_BUSY, "too many clients wait already");
+        return CONTROL_LATER;
+}
+
+/* ---- Store: how it is reached, asked of tendril-net ---- */
+
+static int read_store(CallReply *reply, ControlStore *ret, Error **reterr) {
+        _cleanup_(buf_done) Buf text = BUF_INIT(LIMIT_DOCUMENT_BYTES);
+        int r;
+
+        r = reply->n_fds < 1 ? -EBADMSG : file_read_fd(reply->fds[0], &text);
+        if (r < 0)
+                return error_set(reterr, r, "tendril-net's answer: %s", strerror(-r));
+        return json_decode(buf_str(&text), text.size, &control_store_table, JSON_LENIENT, ret,
+                           reterr);
+}
+
+static void on_store_told(void *userdata, int r, CallReply *reply, Error *err) {
+        Answers *a = userdata;
+        _cleanup_(error_freep) Error *own = NULL;
+        ControlStore store = { 0 };
+
+        a->store_call = NULL;
+        if (r >= 0)
+                r = read_store(reply, &store, &own);
+        free(store.url);
+        store.url = copy(a->store_url);
+        store.remote = true;
+        for (size_t i = 0; i < WAITERS_MAX; i++) {
+                ControlCall *call = a->waiters[i].call;
+
+                if (!call || a->waiters[i].kind != WAIT_STORE)
+                        continue;
+                waiter_done(&a->waiters[i]);
+                if (r < 0)
+                        control_fail(call, CONTROL_ERROR_FAILED, error_text(own ?: err));
+                else
+                        (void) control_reply(call, &control_store_table, &store, false);
+        }
+        json_table_done(&control_store_table, &store);
+}
+
+static int on_store(void *userdata, ControlCall *call) {
+        Answers *a = userdata;
+        ControlStore local = { .url = copy(a->store_url) };
+        Waiter *w;
+        int r = 0;
+
+        local.remote = a->store_url && store_url_is_remote(a->store_url);
+        if (!local.remote)
+                (void) control_reply(call, &control_store_table, &local, false);
+        free(local.url);
+        if (!local.remote)
+                return CONTROL_LATER;
+        if (!a->store_call)
+                r = link_call(helpers_net(a->spec.helpers), WIRE_STATUS, NULL, NULL, NULL, 0,
+                              STORE_USEC, on_store_told, a, &a->store_call);
+        w = r < 0 ? NULL : waiter_new(a, call);
+        if (w)
+                w->kind = WAIT_STORE;
+        else
+                control_fail(call, CONTROL_ERROR_BUSY,
+                             r < 0 ? strerror(-r) : "too many clients wait already");
         return CONTROL_LATER;
 }
 
@@ -618,6 +686,7 @@ ControlOps answers_ops(Answers *a) {
         return (ControlOps){ .status = on_status,
                              .health = on_health,
                              .explain = on_explain,
+                             .store = on_store,
                              .history = on_history,
                              .logs = on_logs,
                              .deploy = on_deploy,
@@ -631,12 +700,23 @@ ControlOps answers_ops(Answers *a) {
 }
 
 int answers_new(const AnswersSpec *spec, Answers **ret) {
-        Answers *a = calloc(1, sizeof(Answers));
+        _cleanup_(answers_freep) Answers *a = calloc(1, sizeof(Answers));
 
-        if (!a)
+        if (!a || answers_set_host(a, spec->host) < 0)
                 return -ENOMEM;
         a->spec = *spec;
-        *ret = a;
+        a->spec.host = NULL;
+        *ret = TAKE_PTR(a);
+        return 0;
+}
+
+int answers_set_host(Answers *a, const char *host) {
+        char *copied = strdup(host);
+
+        if (!copied)
+                return -ENOMEM;
+        free(a->host);
+        a->host = copied;
         return 0;
 }
 
@@ -649,9 +729,11 @@ Answers *answers_free(Answers *a) {
         if (!a)
                 return NULL;
         a->changed = sd_event_source_disable_unref(a->changed);
+        a->store_call = link_cancel(a->store_call);
         for (size_t i = 0; i < WAITERS_MAX; i++)
                 if (a->waiters[i].call)
                         waiter_done(&a->waiters[i]);
+        free(a->host);
         free(a);
         return NULL;
 }

@@ -12,15 +12,16 @@ typedef struct Answers Answers;
 typedef struct AnswersSpec {
         sd_event *loop;
         Pipeline *pipeline;
-        const char *host;
+        const char *host; /* copied */
         const Paths *paths;
-        char *const *warnings;
+        Helpers *helpers; /* borrowed */
         int (*reload)(void *userdata, char **ret_text, Error **reterr);
         void *userdata;
 } AnswersSpec;
 
 int answers_new(const AnswersSpec *spec, Answers **ret);
 void answers_set_config(Answers *answers, const Config *config, const char *store_url);
+int answers_set_host(Answers *answers, const char *host);
 ControlOps answers_ops(Answers *answers);
 
 /* Something that status shows has changed: those who wait or watch are told, from the loop. */

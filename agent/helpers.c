@@ -12,8 +12,11 @@
 #include "bundle/task.h"
 #include "loop/cgroup.h"
 #include "loop/helper.h"
+#include "loop/link.h"
 #include "loop/log.h"
 #include "net/check.h"
+#include "store/remote.h"
+#include "store/wire.h"
 
 /* The longest task: a bundle of the largest size on a slow disk. */
 #define BUNDLE_LIFE_USEC SEC(3600)
@@ -27,9 +30,9 @@ struct Helpers {
         bool local;
         int bundle_fd, net_fd, tree_fd; /* programs */
         HelperUser bundle_user, net_user;
-        Helper *net;
-        sd_event_source *net_idle;
-        size_t n_net; /* calls under way */
+        char *const *env;
+        Link *net;
+        WireOpen open; /* its greeting */
         char **warnings;
 };
 
@@ -44,7 +47,7 @@ struct HelperTask {
         Helpers *helpers;
         TaskBrings brings;
         Helper *helper; /* of a bundle task; NULL: a call to net */
-        int id;         /* of a call to net */
+        LinkCall *call; /* to net */
         bool answered;
         int r;
         Error *err;
@@ -90,16 +93,9 @@ static void task_end(HelperTask *t) {
 }
 
 static HelperTask *task_cancel(HelperTask *t) {
-        Helpers *h;
-
         if (!t)
                 return NULL;
-        h = t->helpers;
-        if (!t->helper && t->id > 0) {
-                if (h->net)
-                        call_cancel(helper_peer(h->net), t->id);
-                h->n_net--;
-        }
+        t->call = link_cancel(t->call);
         return task_free(t);
 }
 
@@ -271,57 +267,13 @@ static int ask_plan(void *userdata, int dir_fd, HelperDone done, void *done_user
         return run_bundle(userdata, &call, done, done_userdata, ret);
 }
 
-/* ---- tendril-net: one process while it is needed ---- */
-
-static void on_net_end(Helper *helper _unused_, const ChildExit *how _unused_, void *userdata) {
-        Helpers *h = userdata;
-
-        h->net = helper_free(h->net);
-}
-
-static int on_net_idle(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata) {
-        Helpers *h = userdata;
-
-        h->net_idle = sd_event_source_disable_unref(h->net_idle);
-        if (h->n_net == 0 && h->net)
-                helper_close(h->net);
-        return 0;
-}
-
-static void net_used(Helpers *h) {
-        h->net_idle = sd_event_source_disable_unref(h->net_idle);
-        if (h->n_net == 0)
-                (void) sd_event_add_time_relative(h->loop, &h->net_idle, CLOCK_BOOTTIME,
-                                                  NET_IDLE_USEC, SEC(1), on_net_idle, h);
-}
-
-static int net_start(Helpers *h) {
-        const HelperSpec spec = { .name = "tendril-net",
-                                  .program_fd = h->net_fd,
-                                  .user = h->net_user,
-                                  .instance = h->config->instance,
-                                  .flags = CHILD_PDEATHSIG,
-                                  .on_end = on_net_end,
-                                  .userdata = h };
-        Error *err = NULL;
-        int r;
-
-        if (h->net)
-                return 0;
-        r = helper_start(h->loop, &spec, &h->net, &err);
-        if (r < 0)
-                log_error("start tendril-net: %s", err ? error_text(err) : strerror(-r));
-        (void) error_free(err);
-        return r;
-}
+/* ---- tendril-net: one process while it is needed, which is always with a store in S3 ---- */
 
 static void on_checked(void *userdata, int r, CallReply *reply, Error *err) {
         HelperTask *t = userdata;
-        Helpers *h = t->helpers;
         NetChecked c = { 0 };
 
-        h->n_net--;
-        net_used(h);
+        t->call = NULL;
         t->r = r;
         if (r >= 0)
                 t->r = json_decode_value(reply->answer, &net_checked_table, JSON_LENIENT, &c,
@@ -341,20 +293,53 @@ static int ask_check(void *userdata, uint16_t port, const char *path, usec_t tim
         int r;
 
         p.path = strdup(path);
-        r = t && p.path ? net_start(h) : -ENOMEM;
-        if (r >= 0)
-                r = call_send(helper_peer(h->net), NET_CHECK, &net_check_table, &p, NULL, 0,
-                              timeout + SEC(2), on_checked, t);
+        r = t && p.path ? link_call(h->net, NET_CHECK, &net_check_table, &p, NULL, 0,
+                                    timeout + SEC(2), on_checked, t, &t->call)
+                        : -ENOMEM;
         free(p.path);
         if (r < 0) {
                 (void) task_free(t);
                 return r;
         }
-        t->id = r;
-        h->n_net++;
-        h->net_idle = sd_event_source_disable_unref(h->net_idle);
         *ret = t;
         return 0;
+}
+
+/* Which store it is told of, at its start; nothing where none is remote. */
+static int greet(Helpers *h, const Config *config) {
+        WireOpen open = { 0 };
+        bool remote = config->store.url && store_url_is_remote(config->store.url);
+        int r;
+
+        r = remote ? wire_open_fill(&open, config, config->store.url, h->env) : 0;
+        if (r < 0) {
+                wire_open_done(&open);
+                return r;
+        }
+        if (wire_open_equal(&open, &h->open)) {
+                wire_open_done(&open);
+                return 0;
+        }
+        wire_open_done(&h->open);
+        h->open = open;
+        link_regreet(h->net, remote ? WIRE_OPEN : NULL, &wire_open_table, &h->open);
+        link_set_idle(h->net, remote ? 0 : NET_IDLE_USEC);
+        return 0;
+}
+
+static int net_new(Helpers *h) {
+        const LinkSpec spec = { .name = "tendril-net",
+                                .program_fd = h->net_fd,
+                                .user = h->net_user,
+                                .instance = h->config->instance,
+                                .flags = CHILD_PDEATHSIG,
+                                .idle_usec = NET_IDLE_USEC };
+
+        return link_new(h->loop, &spec, &h->net);
+}
+
+Link *helpers_net(Helpers *h) {
+        return h->net;
 }
 
 /* ---- life ---- */
@@ -363,6 +348,11 @@ static int warn(Helpers *h, const char *text) {
         LogFields fields = { .message_id = LOG_ID_CONFINEMENT_LOST };
 
         log_fields(LOG_WARNING, &fields, "%s", text);
+        return strv_add(&h->warnings, 16, text);
+}
+
+int helpers_warn(Helpers *h, const char *text) {
+        log_warning("%s", text);
         return strv_add(&h->warnings, 16, text);
 }
 
@@ -379,8 +369,8 @@ static int tell_lost(Helpers *h) {
         return r;
 }
 
-int helpers_new(sd_event *loop, const Config *config, const char *libexec, Helpers **ret,
-                Error **reterr) {
+int helpers_new(sd_event *loop, const Config *config, char *const *env, const char *libexec,
+                Helpers **ret, Error **reterr) {
         _cleanup_(helpers_freep) Helpers *h = calloc(1, sizeof(Helpers));
         int r;
 
@@ -388,6 +378,7 @@ int helpers_new(sd_event *loop, const Config *config, const char *libexec, Helpe
                 return error_set(reterr, -ENOMEM, "start: out of memory");
         h->loop = loop;
         h->config = config;
+        h->env = env;
         h->bundle_fd = h->net_fd = h->tree_fd = -EBADF;
         r = helper_open("tendril-bundle", libexec, &h->bundle_fd, reterr);
         if (r >= 0)
@@ -400,6 +391,8 @@ int helpers_new(sd_event *loop, const Config *config, const char *libexec, Helpe
         if (r >= 0)
                 r = helper_user("tendril-net", 1, &h->net_user);
         if (r >= 0)
+                r = net_new(h);
+        if (r >= 0)
                 r = tell_lost(h);
         if (r < 0)
                 return error_set(reterr, r, "find users for the helpers: %s", strerror(-r));
@@ -407,9 +400,10 @@ int helpers_new(sd_event *loop, const Config *config, const char *libexec, Helpe
         return 0;
 }
 
-void helpers_set_config(Helpers *h, const Config *config, bool local) {
+int helpers_set_config(Helpers *h, const Config *config) {
         h->config = config;
-        h->local = local;
+        h->local = !config->store.url || !store_url_is_remote(config->store.url);
+        return greet(h, config);
 }
 
 DeployHelpers helpers_deploy(Helpers *h) {
@@ -435,8 +429,8 @@ char *const *helpers_warnings(const Helpers *h) {
 Helpers *helpers_free(Helpers *h) {
         if (!h)
                 return NULL;
-        h->net_idle = sd_event_source_disable_unref(h->net_idle);
-        h->net = helper_free(h->net);
+        h->net = link_free(h->net);
+        wire_open_done(&h->open);
         closep(&h->bundle_fd);
         closep(&h->net_fd);
         closep(&h->tree_fd);

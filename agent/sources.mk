@@ -23,6 +23,9 @@ SOURCES := \
         agent/loop/child.c \
         agent/loop/helper.c \
         agent/loop/http.c \
+        agent/loop/httprequest.c \
+        agent/loop/httptransfer.c \
+        agent/loop/link.c \
         agent/loop/log.c \
         agent/loop/process.c \
         agent/loop/unixsock.c \
@@ -33,7 +36,11 @@ SOURCES := \
         agent/store/file.c \
         agent/store/folder.c \
         agent/store/key.c \
+        agent/store/remote.c \
+        agent/store/serve.c \
         agent/store/store.c \
+        agent/store/wire.c \
+        agent/store/wireopen.c \
         agent/service/applog.c \
         agent/service/hook.c \
         agent/service/listener.c \
@@ -67,6 +74,33 @@ SOURCES := \
         agent/bundle/writer.c \
         agent/bundle/zip.c \
         agent/net/check.c \
+        agent/net/confine.c \
+        agent/net/credentials.c \
+        agent/net/endpoint.c \
+        agent/net/identity.c \
+        agent/net/imds.c \
+        agent/net/map.c \
+        agent/net/profile.c \
+        agent/net/provider.c \
+        agent/net/provider_container.c \
+        agent/net/provider_environment.c \
+        agent/net/provider_profile.c \
+        agent/net/provider_read.c \
+        agent/net/provider_role.c \
+        agent/net/provider_web.c \
+        agent/net/refresh.c \
+        agent/net/retry.c \
+        agent/net/s3.c \
+        agent/net/s3call.c \
+        agent/net/s3header.c \
+        agent/net/s3state.c \
+        agent/net/s3words.c \
+        agent/net/secret.c \
+        agent/net/server.c \
+        agent/net/sign.c \
+        agent/net/transfer.c \
+        agent/net/upload.c \
+        agent/net/xml.c \
         agent/deploy/deploy.c \
         agent/deploy/desired.c \
         agent/deploy/extract.c \
@@ -98,15 +132,19 @@ SOURCES := \
         agent/control/ctl_status.c \
         agent/control/init.c \
         agent/control/method.c \
+        agent/control/policy.c \
+        agent/control/policytext.c \
         agent/control/proto.c \
         agent/control/publish.c \
         agent/control/server.c \
         agent/control/session.c \
         agent/control/session_documents.c \
+        agent/control/session_remote.c \
         agent/control/session_task.c \
         agent/control/sign.c \
         agent/control/storecmd.c \
         agent/control/versions.c \
         agent/agent.c \
         agent/answers.c \
-        agent/helpers.c
+        agent/helpers.c \
+        agent/identify.c

@@ -45,10 +45,11 @@ _tendril() {
 
         case $before in
         --bundle | --socket | --key | --output) compopt -o default; return ;;
-        --root | --keys) compopt -o dirnames; return ;;
+        --root | --keys | --policies) compopt -o dirnames; return ;;
         --deploy) words=$(_tendril_deploys) ;;
         --type) words='version desired' ;;
-        --version | --app | --env | --timeout | --limit | --keep | --older-than | --set | --unset | --store | --key-id)
+        --partition) words='aws aws-cn aws-us-gov' ;;
+        --version | --app | --env | --timeout | --limit | --keep | --older-than | --set | --unset | --store | --key-id | --kms-key | --account)
                 [ "$verb" ] && return
                 ;;
         esac
@@ -60,6 +61,7 @@ _tendril() {
                 *:-*) words=$(_tendril_options "$verb") ;;
                 history:* | logs:*) words=$(_tendril_deploys) ;;
                 restart:*) words=$(_tendril_processes) ;;
+                explain:*) words=credentials ;;
                 config:*)
                         words='show check'
                         [ "$before" = check ] && { compopt -o default; return; }

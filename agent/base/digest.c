@@ -2,9 +2,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <openssl/pem.h>
 #include <openssl/sha.h>
 #include <string.h>
@@ -36,7 +38,7 @@ static void biop(BIO **bio) {
         BIO_free_all(*bio);
 }
 
-static void to_hex(const uint8_t *bytes, size_t n, char *ret) {
+void digest_hex(const uint8_t *bytes, size_t n, char *ret) {
         static const char digits[] = "0123456789abcdef";
         size_t i;
 
@@ -47,16 +49,26 @@ static void to_hex(const uint8_t *bytes, size_t n, char *ret) {
         ret[2 * n] = 0;
 }
 
-Digest *digest_new(void) {
+static Digest *digest_begin(const EVP_MD *kind) {
         _cleanup_(digest_freep) Digest *d = calloc(1, sizeof(Digest));
 
         if (!d)
                 return NULL;
 
         d->context = EVP_MD_CTX_new();
-        if (!d->context || EVP_DigestInit_ex(d->context, EVP_sha256(), NULL) != 1)
+        if (!d->context || EVP_DigestInit_ex(d->context, kind, NULL) != 1) {
+                ERR_clear_error();
                 return NULL;
+        }
         return TAKE_PTR(d);
+}
+
+Digest *digest_new(void) {
+        return digest_begin(EVP_sha256());
+}
+
+Digest *digest_new_md5(void) {
+        return digest_begin(EVP_md5());
 }
 
 void digest_update(Digest *digest, const void *data, size_t size) {
@@ -73,7 +85,16 @@ void digest_final_hex(Digest *digest, char ret[DIGEST_SHA256_HEX_SIZE]) {
                 ret[0] = 0; /* equals no digest */
                 return;
         }
-        to_hex(bytes, sizeof(bytes), ret);
+        digest_hex(bytes, sizeof(bytes), ret);
+}
+
+void digest_final_md5(Digest *digest, char ret[DIGEST_MD5_BASE64_SIZE]) {
+        uint8_t bytes[EVP_MAX_MD_SIZE];
+        unsigned n = 0;
+
+        ret[0] = 0; /* equals no digest */
+        if (!digest->failed && EVP_DigestFinal_ex(digest->context, bytes, &n) == 1 && n == 16)
+                (void) EVP_EncodeBlock((unsigned char *) ret, bytes, (int) n);
 }
 
 Digest *digest_free(Digest *digest) {
@@ -118,7 +139,23 @@ void digest_bytes(const void *data, size_t size, char ret[DIGEST_SHA256_HEX_SIZE
         uint8_t bytes[SHA256_DIGEST_LENGTH];
 
         (void) SHA256(data, size, bytes);
-        to_hex(bytes, sizeof(bytes), ret);
+        digest_hex(bytes, sizeof(bytes), ret);
+}
+
+void digest_raw(const void *data, size_t size, uint8_t ret[DIGEST_SHA256_BYTES]) {
+        (void) SHA256(data, size, ret);
+}
+
+int digest_hmac(const void *key, size_t key_size, const void *data, size_t size,
+                uint8_t ret[DIGEST_SHA256_BYTES]) {
+        unsigned n = 0;
+
+        if (key_size > INT_MAX || !HMAC(EVP_sha256(), key, (int) key_size, data, size, ret, &n) ||
+            n != DIGEST_SHA256_BYTES) {
+                ERR_clear_error();
+                return -EIO;
+        }
+        return 0;
 }
 
 /* What a memory BIO holds, appended; wiped, as it may be a private key. */

@@ -23,7 +23,7 @@
 const CtlVerb ctl_verbs[] = {
         { "status",   "How this host is: version, deploy, processes, store", ctl_run_status },
         { "health",   "Whether the application answers well",                ctl_run_health },
-        { "explain",  "Why the host is as it is, in sentences",              ctl_run_explain },
+        { "explain",  "Why the host is as it is; or its credentials",        ctl_run_explain },
         { "history",  "What was deployed here, and how it went",             ctl_run_history },
         { "logs",     "The log of a deploy, with the output of its hooks",   ctl_run_logs },
         { "deploy",   "Deploy a bundle by hand, try again, or end a hold",   ctl_run_deploy },

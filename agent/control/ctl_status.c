@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -13,6 +14,9 @@
 
 /* The agent asks the application: its own time limit is the nearer one. */
 #define HEALTH_USEC SEC(120)
+
+/* It asks its tendril-net, which may have to be started. */
+#define STORE_USEC SEC(60)
 
 static CtlColor health_color(const char *health) {
         if (str_equal(health, "ok"))
@@ -283,9 +287,125 @@ int ctl_run_health(int argc, char **argv) {
         return r;
 }
 
+static int explain_host(Ctl *ctl) {
+        ControlExplain explain = { 0 };
+        int r;
+
+        r = ctl_call(ctl, "Explain", NULL, NULL, &control_explain_table, &explain, 0);
+        if (r != 0)
+                return r;
+        if (ctl->json)
+                r = ctl_print_json(ctl, &control_explain_table, &explain);
+        for (char *const *s = explain.sentences; !ctl->json && s && *s; s++) {
+                ctl_print_text(*s);
+                (void) putchar('\n');
+        }
+        json_table_done(&control_explain_table, &explain);
+        return r;
+}
+
+/* A line made of a format; nothing where there is no memory. */
+static void _printf_(1, 2) say(const char *format, ...) {
+        _cleanup_free_ char *text = NULL;
+        va_list ap;
+
+        va_start(ap, format);
+        if (vasprintf(&text, format, ap) < 0)
+                text = NULL;
+        va_end(ap);
+        ctl_print_text(text);
+        (void) putchar('\n');
+}
+
+/* "12 min" until then; the caller frees. NULL: it is no time, or past. */
+static char *time_left(const char *text) {
+        usec_t now = clock_read(NULL, CLOCK_REALTIME), then;
+        char span[32];
+
+        if (!text || time_parse(text, &then) < 0 || then <= now)
+                return NULL;
+        time_format_span((then - now) / SEC(1) * SEC(1), span);
+        return strdup(span);
+}
+
+static void say_end(const CredentialStatus *c) {
+        _cleanup_free_ char *left = time_left(c->ends);
+
+        if (!c->ends)
+                say("They do not end.");
+        else if (left)
+                say("They end at %s, in %s; new ones are asked for from 15 minutes before that.",
+                    c->ends, left);
+        else
+                say("They ended at %s; they are used on until there are others.", c->ends);
+}
+
+static void say_credentials(const CredentialStatus *c) {
+        if (c->source && c->key_id) {
+                say("The credentials come from: %s (access key %s).", c->source, c->key_id);
+                say_end(c);
+                if (c->refreshed)
+                        say("They were obtained at %s.", c->refreshed);
+        } else if (c->source)
+                say("Credentials are expected from: %s, and there are none yet.", c->source);
+        else
+                say("There are no credentials%s.", c->error ? "" : ": none were needed so far");
+        if (c->error)
+                say("What failed last%s%s: %s", c->failed ? ", at " : "", c->failed ?: "",
+                    c->error);
+        if (c->tried && c->tried[0])
+                say("Looked for, in this order:");
+        for (char *const *t = c->tried; t && *t; t++)
+                say("  %s", *t);
+}
+
+static void say_bucket(const ControlStore *store) {
+        const S3Status *s = &store->store;
+
+        say("The store is %s, asked at %s, region %s.", store->url ?: "?",
+            s->endpoint ?: "an endpoint that is not known yet", s->region ?: "unknown");
+        if (s->clock)
+                say("Clocks: %s; requests are signed by the server's.", s->clock);
+        if (str_equal(s->etag_form, "unknown"))
+                say("No conditional write was made yet, so that the form of its ETags is unknown.");
+        else if (s->etag_form)
+                say("It takes ETags in conditions %s.", s->etag_form);
+        say("Requests: %llu, of which repeated %llu, throttled %llu.",
+            (unsigned long long) s->n_requests, (unsigned long long) s->n_retries,
+            (unsigned long long) s->n_throttled);
+        if (s->error)
+                say("The last request that failed%s%s: %s", s->failed ? ", at " : "",
+                    s->failed ?: "", s->error);
+}
+
+static void say_store(const ControlStore *store) {
+        if (!store->url)
+                say("No store is configured: set store.url in " PATH_CONFIG ".");
+        else if (!store->remote)
+                say("The store %s is a folder of this host: it needs no credentials.", store->url);
+        else {
+                say_credentials(&store->credentials);
+                say_bucket(store);
+        }
+}
+
+static int explain_credentials(Ctl *ctl) {
+        ControlStore store = { 0 };
+        int r;
+
+        r = ctl_call(ctl, "Store", NULL, NULL, &control_store_table, &store, STORE_USEC);
+        if (r != 0)
+                return r;
+        if (ctl->json)
+                r = ctl_print_json(ctl, &control_store_table, &store);
+        else
+                say_store(&store);
+        json_table_done(&control_store_table, &store);
+        return r;
+}
+
 int ctl_run_explain(int argc, char **argv) {
         _cleanup_(ctl_done) Ctl ctl = { 0 };
-        ControlExplain explain = { 0 };
         bool json = false;
         char **words;
         const ArgOption options[] = {
@@ -294,30 +414,26 @@ int ctl_run_explain(int argc, char **argv) {
         };
         const ArgCommand command = {
                 .name = argv[0],
+                .words = "[credentials]",
                 .help = "Why the host is as it is: what it runs and why, what it waits for, what "
                         "failed\n"
-                        "and what to do about it.\n",
+                        "and what to do about it. With `credentials`: where those for the store "
+                        "come from,\n"
+                        "when they end, what failed, and how the store is reached.\n",
                 .options = options,
+                .max_words = 1,
         };
         int r;
 
         r = args_parse(&command, argc, argv, &words);
         if (r != 0)
                 return r == ARGS_HELP ? EXIT_CODE_OK : EXIT_CODE_USAGE;
+        if (words[0] && !str_equal(words[0], "credentials"))
+                return args_usage(argv[0], "\"%.100s\": say `credentials`, or nothing", words[0]);
         r = ctl_init(&ctl, argv[0], json);
-        if (r == 0)
-                r = ctl_call(&ctl, "Explain", NULL, NULL, &control_explain_table, &explain, 0);
         if (r != 0)
                 return r;
-
-        if (json)
-                r = ctl_print_json(&ctl, &control_explain_table, &explain);
-        for (char *const *s = explain.sentences; !json && s && *s; s++) {
-                ctl_print_text(*s);
-                (void) putchar('\n');
-        }
-        json_table_done(&control_explain_table, &explain);
-        return r;
+        return words[0] ? explain_credentials(&ctl) : explain_host(&ctl);
 }
 
 int ctl_result_code(const char *result, bool healthy) {

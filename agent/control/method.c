@@ -81,6 +81,10 @@ static int run_explain(MethodCall *m, _unused_ Error **reterr) {
         return m->ops->explain(m->ops->userdata, m->reply);
 }
 
+static int run_store(MethodCall *m, _unused_ Error **reterr) {
+        return m->ops->store(m->ops->userdata, m->call);
+}
+
 /* Here once more, whatever the agent gave: readers see no output. */
 static void hide_output(ControlHistory *history) {
         DeployRecord *deploys = history->deploys.items;
@@ -161,6 +165,7 @@ static const Method control_methods[] = {
         { "Monitor",  METHOD_MORE,    NULL,                       NULL,                   run_monitor },
         { "Health",   0,              NULL,                       NULL,                  run_health },
         { "Explain",  0,              NULL,                       &control_explain_table, run_explain },
+        { "Store",    0,              NULL,                       NULL,                   run_store },
         { "History",  0,              &control_history_ask_table, &control_history_table, run_history },
         { "Wait",     0,              &control_wait_ask_table,    NULL,                   run_wait },
         { "Logs",     METHOD_CHANGES, &control_logs_ask_table,    &control_logs_table,    run_logs },

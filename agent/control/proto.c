@@ -111,6 +111,15 @@ static const JsonField explain_fields[] = {
 };
 const JsonTable control_explain_table = { explain_fields, sizeof(ControlExplain) };
 
+static const JsonField store_fields[] = {
+        F(ControlStore, STRING, url),
+        F(ControlStore, BOOL, remote),
+        F(ControlStore, OBJECT, credentials, .table = &credential_status_table),
+        F(ControlStore, OBJECT, store, .table = &s3_status_table),
+        { 0 },
+};
+const JsonTable control_store_table = { store_fields, sizeof(ControlStore) };
+
 static const JsonField history_ask_fields[] = {
         F(ControlHistoryAsk, U64, limit, .flags = JSON_OMIT_EMPTY),
         { 0 },
@@ -272,6 +281,15 @@ const char control_description[] =
         "  store_since: ?string, waiting: ?string, processes: []Process, quarantine: "
         "[]Quarantine,\n"
         "  warnings: ?[]string)\n\n"
+        "# Where the credentials come from; error is the last failure, tried a sentence for each "
+        "source.\n"
+        "type Credentials (source: ?string, key_id: ?string, ends: ?string, refreshed: ?string,\n"
+        "  error: ?string, failed: ?string, tried: ?[]string)\n\n"
+        "# How the bucket is asked. etag_form is one of quoted, bare, unknown; clock says how far "
+        "this\n"
+        "# host's is off, null where it is not.\n"
+        "type Bucket (endpoint: ?string, region: ?string, etag_form: ?string, clock: ?string,\n"
+        "  n_requests: int, n_retries: int, n_throttled: int, error: ?string, failed: ?string)\n\n"
         "type Stage (name: string, took_ms: int)\n\n"
         "type Event (time: string, text: string)\n\n"
         "# tail is empty for readers who may not see the output of hooks.\n"
@@ -306,6 +324,9 @@ const char control_description[] =
         "took_ms: int)\n\n"
         "# Why the host is as it is, in sentences.\n"
         "method Explain() -> (sentences: ?[]string)\n\n"
+        "# How the store is reached, and with which credentials; no secrets.\n"
+        "method Store() -> (url: ?string, remote: bool, credentials: ?Credentials, store: "
+        "?Bucket)\n\n"
         "# Deploys, newest first; no limit or 0 means all that are kept.\n"
         "method History(limit: ?int) -> (deploys: []Record)\n\n"
         "# The log of a deploy from a byte on; without an id that of the newest.\n"

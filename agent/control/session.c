@@ -15,6 +15,7 @@
 #include "control/storecmd.h"
 #include "host/config.h"
 #include "store/file.h"
+#include "store/remote.h"
 
 /* ---- words ---- */
 
@@ -182,20 +183,21 @@ static int take_config(Session *s, const Config *config, Error **reterr) {
 }
 
 static int load_config(Session *s, char **ret_url, Error **reterr) {
-        _cleanup_(config_freep) Config *config = NULL;
         _cleanup_(paths_done) Paths paths = { 0 };
+        const char *url;
         int r;
 
         r = paths_init(getenv(ARGS_ENV_ROOT), &paths, reterr);
         if (r < 0)
                 return r;
-        r = config_load(&paths, environ, &config, reterr);
+        r = config_load(&paths, environ, &s->config, reterr);
         if (r < 0)
                 return r;
-        r = take_config(s, config, reterr);
-        if (r < 0 || !config->store.url)
+        url = s->config->store.url;
+        r = take_config(s, s->config, reterr);
+        if (r < 0 || !url)
                 return r;
-        *ret_url = strdup(config->store.url);
+        *ret_url = strdup(url);
         return *ret_url ? 0 : -ENOMEM;
 }
 
@@ -212,10 +214,9 @@ int storecmd_store_url(Session *s, const char *option, char **ret) {
         if (r < 0)
                 return session_broken(s, r, err, "find the store");
         if (!*ret)
-                return session_fail(
-                        s, EXIT_CODE_USAGE, NULL,
-                        "which store? Say --store file:///path, or set " STORECMD_ENV_STORE
-                        ", or store.url in " PATH_CONFIG);
+                return session_fail(s, EXIT_CODE_USAGE, NULL,
+                                    "which store? Say --store file:///path or s3://bucket/prefix, "
+                                    "or set " STORECMD_ENV_STORE ", or store.url in " PATH_CONFIG);
         return 0;
 }
 
@@ -252,10 +253,12 @@ int session_open(Session *s, const SessionOptions *options) {
         r = storecmd_store_url(s, options->store, &url);
         if (r != 0)
                 return r;
-        if (!str_has_prefix(url, "file:"))
+        if (!str_has_prefix(url, "file:") && !store_url_is_remote(url))
                 return session_fail(s, EXIT_CODE_USAGE, NULL,
-                                    "store %.200s: this build knows file:///path only", url);
-        r = store_file_new(s->loop, url, NULL, &s->store, &err);
+                                    "store %.200s: neither file:///path nor s3://bucket/prefix",
+                                    url);
+        r = store_url_is_remote(url) ? session_open_remote(s, s->config, url, &err)
+                                     : store_file_new(s->loop, url, NULL, &s->store, &err);
         if (r == -EINVAL)
                 return session_fail(s, EXIT_CODE_USAGE, err, "%s", "");
         if (r < 0)
@@ -270,6 +273,8 @@ void session_done(Session *s) {
 
         session_progress(s, NULL);
         s->store = store_free(s->store);
+        session_close_remote(s);
+        s->config = config_free(s->config);
         s->loop = sd_event_unref(s->loop);
         for (size_t i = 0; i < s->keys.n; i++)
                 json_table_done(&task_key_table, &keys[i]);
@@ -397,7 +402,9 @@ int session_fetch(Session *s, const char *key, int fd, char **ret_etag, Error **
         Wait w = { .session = s, .what = "fetch", .etag = ret_etag };
         int r;
 
-        r = store_fetch(s->store, key, 0, NULL, fd, wait_on_progress, wait_on_done, &w, NULL);
+        r = store_fetch(s->store, key,
+                        &(StoreFetch){ .fd = fd, .map_fd = -EBADF, .progress = wait_on_progress },
+                        wait_on_done, &w, NULL);
         return wait_for(&w, r, key, reterr);
 }
 

@@ -24,8 +24,11 @@
 #include "bundle/task.h"
 #include "control/args.h"
 #include "control/storecmd.h"
+#include "host/config.h"
+#include "loop/link.h"
 #include "store/document.h"
 #include "store/store.h"
+#include "store/wire.h"
 
 typedef struct Session {
         const char *verb;
@@ -33,6 +36,10 @@ typedef struct Session {
         bool progress; /* stderr is a terminal */
         sd_event *loop;
         Store *store;     /* NULL where the command needs none */
+        Config *config;   /* tendril.yaml, where it says which store is meant; else NULL */
+        Link *link;       /* to the command's own tendril-net, where the store is remote */
+        int net_fd;       /* its program; valid where open.url is there */
+        WireOpen open;    /* its greeting */
         char *store_id;   /* what the configuration says that it must be, or NULL */
         JsonArray keys;   /* TaskKey: trusted; of the configuration, and of --trusted-key with the
                              purpose "": any */
@@ -52,7 +59,8 @@ typedef struct SessionOptions {
 #define SESSION_OPTION_STORE(o)                                                                    \
         {                                                                                          \
                 "store", ARG_TEXT, &(o)->store, "URL",                                             \
-                        "The store, file:///path (or " STORECMD_ENV_STORE ")"                      \
+                        "The store, file:///path or s3://bucket/prefix (or " STORECMD_ENV_STORE    \
+                        ")"                                                                        \
         }
 #define SESSION_OPTION_TRUSTED(o)                                                                  \
         {                                                                                          \
@@ -72,6 +80,10 @@ typedef struct SessionOptions {
 int session_start(Session *s, const char *verb, const SessionOptions *options);
 int session_open(Session *s, const SessionOptions *options);
 void session_done(Session *s);
+
+/* The second half of session_open() for "s3://...", and the end of what it began. */
+int session_open_remote(Session *s, const Config *config, const char *url, Error **reterr);
+void session_close_remote(Session *s);
 void session_options_done(SessionOptions *options);
 
 /* Which store is meant: *ret is the caller's. May fill what the configuration says into s. 0, or an

@@ -7,8 +7,8 @@
 
 /* clang-format off */
 const StoreCommand store_commands[] = {
-        { "init",     "--store URL [--keys DIR]",
-          "Make a store, and keys to publish and assign with",   storecmd_init },
+        { "init",     "--store URL [--keys DIR] [--policies DIR]",
+          "Make a store, keys, and the policies of a bucket",    storecmd_init },
         { "publish",  "BUNDLE --app A --version V [--check] [--key FILE --key-id ID]",
           "Put a bundle into the store as a version",            storecmd_publish },
         { "assign",   "--env E --version V [--set NS:OPTION=VALUE]... [--dry-run]",

@@ -18,7 +18,8 @@
 
 #define SLICE_BYTES (4 * 1024 * 1024)
 
-/* The partial file: named by the digest that is wanted, or by the deploy where none is known. */
+/* The partial file: named by the digest that is wanted, or by the deploy where none is known; a
+ * store's map of it beside it. */
 static char *part_name(const Deploy *d) {
         const AttemptState *a = &d->p->state->attempt;
 
@@ -68,34 +69,45 @@ static int step_space(Deploy *d, Error **reterr) {
         return STEP_DONE;
 }
 
+/* Opens a file of incoming/, made where it is not there. */
+static int open_incoming(Deploy *d, const char *name, int flags, Error **reterr) {
+        struct stat st;
+        int fd, r = 0;
+
+        if (!name)
+                return error_set(reterr, -ENOMEM, "fetch: out of memory");
+        fd = openat(d->p->incoming_fd, name, flags | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd < 0 || fstat(fd, &st) < 0)
+                r = -errno;
+        else if (!S_ISREG(st.st_mode))
+                r = -EINVAL;
+        if (r == 0)
+                return fd;
+        closep(&fd);
+        return error_set(reterr, r, "open incoming/%s: %s", name, strerror(-r));
+}
+
+/* Only to write: who fetches need not read. *ret_size is what an earlier attempt left. */
 static int open_part(Deploy *d, uint64_t *ret_size, Error **reterr) {
         _cleanup_free_ char *name = part_name(d);
         struct stat st;
         int fd;
 
-        if (!name)
-                return error_set(reterr, -ENOMEM, "fetch: out of memory");
-        fd = openat(d->p->incoming_fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-                int r = fd < 0 || errno ? -errno : -EINVAL;
-
-                closep(&fd);
-                return error_set(reterr, r < 0 ? r : -EINVAL, "open incoming/%s: %s", name,
-                                 strerror(-r));
-        }
-        *ret_size = (uint64_t) st.st_size;
+        fd = open_incoming(d, name, O_WRONLY, reterr);
+        if (fd < 0)
+                return fd;
+        *ret_size = fstat(fd, &st) == 0 ? (uint64_t) st.st_size : 0;
         return fd;
 }
 
 /* From here on nobody can write it any more but through a descriptor that was opened before; main
- * keeps none. */
+ * keeps none. It is not synced: what a power cut takes of it the digest misses, and then it is
+ * fetched anew. */
 static int seal(Deploy *d, Error **reterr) {
         _cleanup_free_ char *name = part_name(d);
 
         if (!name)
                 return error_set(reterr, -ENOMEM, "fetch: out of memory");
-        if (fsync(d->copy_fd) < 0)
-                return error_set(reterr, -errno, "sync incoming/%s: %s", name, strerror(errno));
         closep(&d->copy_fd);
         d->copy_fd = -EBADF;
         d->bundle_fd = openat(d->p->incoming_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -183,6 +195,28 @@ static int fetch_local(Deploy *d, Error **reterr) {
         return r < 0 ? error_set(reterr, r, "copy %s: %s", path, strerror(-r)) : 0;
 }
 
+/* The map remembers which parts are there, where the store fetches more than one at a time. */
+static int fetch_store(Deploy *d, uint64_t have, Error **reterr) {
+        const AttemptState *a = &d->p->state->attempt;
+        _cleanup_free_ char *name = str_format("%s.map", a->bundle.sha256 ?: a->id);
+        _cleanup_close_ int map_fd = open_incoming(d, name, O_RDWR, reterr);
+        StoreFetch fetch = { .fd = d->copy_fd, .map_fd = map_fd, .progress = on_progress };
+
+        if (map_fd < 0)
+                return map_fd;
+        /* More than it should have is the rest of something else. */
+        if (have > a->bundle.size) {
+                have = 0;
+                if (ftruncate(d->copy_fd, 0) < 0 || ftruncate(map_fd, 0) < 0)
+                        return error_set(reterr, -errno, "truncate the partial bundle: %s",
+                                         strerror(errno));
+        }
+        d->fetched_whole = have == 0;
+        if (have > 0)
+                deploy_event(d, "fetching goes on where it was cut off");
+        return store_fetch(d->p->store, a->bundle.key, &fetch, on_fetched, d, &d->call);
+}
+
 static int step_fetch(Deploy *d, Error **reterr) {
         const AttemptState *a = &d->p->state->attempt;
         uint64_t have = 0;
@@ -197,19 +231,7 @@ static int step_fetch(Deploy *d, Error **reterr) {
         if (!d->p->store)
                 return error_set(reterr, -ENOENT,
                                  "no store is configured: set store.url in tendril.yaml");
-        /* More than it should have is the rest of something else. */
-        if (have > a->bundle.size) {
-                have = 0;
-                if (ftruncate(d->copy_fd, 0) < 0)
-                        return error_set(reterr, -errno, "truncate the partial bundle: %s",
-                                         strerror(errno));
-        }
-        if (have > 0)
-                deploy_event(d, "fetching goes on at byte %llu of %llu", (unsigned long long) have,
-                             (unsigned long long) a->bundle.size);
-        d->n_fetched = have;
-        return store_fetch(d->p->store, a->bundle.key, have, NULL, d->copy_fd, on_progress,
-                           on_fetched, d, &d->call);
+        return fetch_store(d, have, reterr);
 }
 
 const Step fetch_steps[] = {

@@ -350,6 +350,10 @@ Pipeline *pipeline_free(Pipeline *p) {
 
 /* ---- commands ---- */
 
+void pipeline_set_host(Pipeline *p, const char *host) {
+        p->spec.host = host;
+}
+
 void pipeline_set_config(Pipeline *p, const Config *config, Store *store) {
         bool other = store != p->store || !str_equal(config->environment, p->config->environment);
 

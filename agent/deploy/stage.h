@@ -68,6 +68,8 @@ struct Deploy {
         int bundle_fd; /* what was fetched, read-only from verify on */
         int copy_fd;
         uint64_t n_fetched;
+        bool disowned;      /* the store was told to give up what it was handed */
+        bool fetched_whole; /* in one go, by this attempt: nothing of it is from before a crash */
         Plan plan;
         bool has_plan;
         Effective effective; /* of the target */

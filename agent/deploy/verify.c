@@ -14,6 +14,7 @@
  */
 
 #define SEAL_USEC      SEC(10)
+#define SEAL_KILL_USEC SEC(5) /* before the end of SEAL_USEC */
 #define SEAL_TICK_USEC MSEC(5)
 
 /* Nobody else may hold it open for writing: a read lease is granted only then (fcntl(2),
@@ -32,7 +33,13 @@ static int on_seal_tick(sd_event_source *source _unused_, uint64_t usec _unused_
         int r = 0;
 
         if (!is_sealed(d)) {
-                if (pipeline_now(d->p) < d->deadline_usec) {
+                usec_t now = pipeline_now(d->p);
+
+                if (now < d->deadline_usec) {
+                        if (!d->disowned && now + SEAL_KILL_USEC > d->deadline_usec) {
+                                d->disowned = true;
+                                store_disown(d->p->store);
+                        }
                         (void) pipeline_timer(d->p, &d->timer, SEAL_TICK_USEC, on_seal_tick, d);
                         return 0;
                 }
@@ -48,6 +55,7 @@ static int step_sealed(Deploy *d, Error **reterr) {
 
         if (is_sealed(d))
                 return STEP_DONE;
+        d->disowned = !d->p->store;
         d->deadline_usec = pipeline_now(d->p) + SEAL_USEC;
         r = pipeline_timer(d->p, &d->timer, SEAL_TICK_USEC, on_seal_tick, d);
         return r < 0 ? error_set(reterr, r, "verify: %s", strerror(-r)) : 0;
@@ -87,11 +95,13 @@ static int keep(Deploy *d, const char *sha256, Error **reterr) {
 /* What does not verify is of no use to any later attempt. */
 static void discard(Deploy *d) {
         const AttemptState *a = &d->p->state->attempt;
-        _cleanup_free_ char *name =
-                str_format("%s.part", a->bundle.sha256 ? a->bundle.sha256 : a->id);
+        const char *id = a->bundle.sha256 ?: a->id;
+        _cleanup_free_ char *name = str_format("%s.part", id), *map = str_format("%s.map", id);
 
         if (name)
                 (void) file_remove_at(d->p->incoming_fd, name, true);
+        if (map)
+                (void) file_remove_at(d->p->incoming_fd, map, true);
         if (a->bundle.sha256)
                 (void) file_remove_at(d->p->bundles_fd, a->bundle.sha256, true);
 }
@@ -106,8 +116,15 @@ static void on_verified(void *userdata, int r, const HelperResult *result, Error
                              result->sha256, (unsigned long long) result->size);
                 r = keep(d, result->sha256, &own);
         } else {
-                (void) error_set(&own, r, "%s", error_text(err));
-                if (r == -EBADMSG)
+                /* What an earlier attempt left, or a power cut, need not be the store's fault. */
+                if (r == -EBADMSG && !d->fetched_whole && !d->p->state->attempt.path)
+                        r = error_set(&own, -EAGAIN,
+                                      "%s; some of it is from an earlier attempt, so all of it is "
+                                      "fetched anew",
+                                      error_text(err));
+                else
+                        (void) error_set(&own, r, "%s", error_text(err));
+                if (r == -EBADMSG || r == -EAGAIN)
                         discard(d);
         }
         deploy_step_ended(d, r, own);

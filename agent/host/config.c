@@ -26,6 +26,7 @@
 const char *const overlap_names[] = { "web", "all", "none", NULL };
 
 static const char *const proxy_kind_names[] = { "nginx", "none", NULL };
+static const char *const identity_names[] = { "auto", "imds", "name", NULL };
 static const char *const purpose_names[] = { "publish", "assign", NULL };
 
 /* clang-format off */
@@ -39,11 +40,25 @@ static const char *const purpose_names[] = { "publish", "assign", NULL };
 
 static const JsonField store_fields[] = {
         TEXT(ConfigStore, "url", url, 1024),
+        TEXT(ConfigStore, "region", region, 64),
+        TEXT(ConfigStore, "endpoint", endpoint, 255),
+        TEXT(ConfigStore, "ca_file", ca_file, LIMIT_STRING_BYTES),
+        ROW(ConfigStore, "path_style", BOOL, path_style),
+        ROW(ConfigStore, "virtual_host", BOOL, virtual_host),
+        ROW(ConfigStore, "dualstack", BOOL, dualstack),
+        ROW(ConfigStore, "fips", BOOL, fips),
         ROW(ConfigStore, "id", LABEL, id),
         ROW(ConfigStore, "unsigned", BOOL, unsigned_ok),
         END
 };
 static const JsonTable store_table = { store_fields, sizeof(ConfigStore) };
+
+static const JsonField identity_fields[] = {
+        ROW(ConfigIdentity, "source", ENUM, source, .names = identity_names),
+        TEXT(ConfigIdentity, "tag", tag, 128),
+        END
+};
+static const JsonTable identity_table = { identity_fields, sizeof(ConfigIdentity) };
 
 static const JsonField key_fields[] = {
         ROW(ConfigKey, "id", LABEL, id, .flags = JSON_REQUIRED),
@@ -111,6 +126,7 @@ static const JsonField config_fields[] = {
         ROW(Config, "environment", LABEL, environment),
         ROW(Config, "host", LABEL, host),
         ROW(Config, "instance", LABEL, instance),
+        ROW(Config, "identity", OBJECT, identity, .table = &identity_table),
         ROW(Config, "store", OBJECT, store, .table = &store_table),
         ROW(Config, "trusted_keys", ARRAY, trusted_keys, .max = LIMIT_KEYS, .table = &key_table),
         NUMBER(Config, "min_revision", min_revision, 0, MAX_REVISION),
@@ -128,6 +144,8 @@ const JsonTable config_table = { config_fields, sizeof(Config) };
 static const char defaults[] =
         "instance: main\n"
         "poll: 5s\n"
+        "identity:\n"
+        "  tag: tendril:environment\n"
         "application:\n"
         "  user: webapp\n"
         "  port: 5000\n"
@@ -234,6 +252,16 @@ const char *config_source(const Config *config, const char *path) {
         return json_map_get(&config->sources, path) ?: "default";
 }
 
+int config_set_environment(Config *config, const char *environment, const char *source) {
+        char *copy = strdup(environment);
+
+        if (!copy)
+                return -ENOMEM;
+        free(config->environment);
+        config->environment = copy;
+        return json_map_set(&config->sources, SIZE_MAX, "environment", source) < 0 ? -ENOMEM : 0;
+}
+
 /* ---- what no table can say ---- */
 
 static int _printf_(5, 6) refuse(const Config *config, Error **reterr, int code, const char *path,
@@ -326,11 +354,33 @@ static int check_gate(const Config *config, Error **reterr) {
         return 0;
 }
 
+static bool is_store_url(const char *url) {
+        const char *prefix = str_has_prefix(url, "s3://") ? "s3://" : "file:///";
+
+        return str_has_prefix(url, prefix) && url[strlen(prefix)];
+}
+
+static int check_store(const Config *config, Error **reterr) {
+        const ConfigStore *store = &config->store;
+
+        if (store->url && !is_store_url(store->url))
+                return refuse_text(config, reterr, "store.url", store->url,
+                                   "is not a store; allowed: file:///FOLDER, s3://BUCKET/PREFIX");
+        if (store->endpoint && !str_has_prefix(store->endpoint, "https://") &&
+            !str_has_prefix(store->endpoint, "http://"))
+                return refuse_text(config, reterr, "store.endpoint", store->endpoint,
+                                   "is not where a server answers; allowed: https://HOST[:PORT]");
+        if (store->ca_file && store->ca_file[0] != '/')
+                return refuse_text(config, reterr, "store.ca_file", store->ca_file,
+                                   "is not an absolute path");
+        return 0;
+}
+
 static int check_texts(const Config *config, Error **reterr) {
-        if (config->store.url && !(str_has_prefix(config->store.url, "file:///") &&
-                                   config->store.url[strlen("file:///")]))
-                return refuse_text(config, reterr, "store.url", config->store.url,
-                                   "is not a store; allowed: file:///FOLDER");
+        int r = check_store(config, reterr);
+
+        if (r < 0)
+                return r;
         if (config->proxy.program[0] != '/')
                 return refuse_text(config, reterr, "proxy.program", config->proxy.program,
                                    "is not an absolute path");

@@ -11,15 +11,15 @@
 #define CHECKS_MAX 32
 
 typedef struct Check {
-        struct NetServer *server; /* NULL: free */
+        Checks *checks; /* NULL: free */
         HttpTransfer *transfer;
         uint64_t id;
 } Check;
 
-struct NetServer {
-        CallServer *calls;
+struct Checks {
+        int answer_fd;
         HttpClient *http;
-        Check checks[CHECKS_MAX];
+        Check all[CHECKS_MAX];
 };
 
 /* clang-format off */
@@ -42,7 +42,7 @@ const JsonTable net_checked_table = { checked_fields, sizeof(NetChecked) };
 
 static void on_done(void *userdata, int r, HttpReply *reply, Error *err) {
         Check *c = userdata;
-        int fd = call_server_fd(c->server->calls);
+        int fd = c->checks->answer_fd;
 
         if (r < 0)
                 (void) call_fail(fd, c->id, r, error_text(err));
@@ -55,7 +55,7 @@ static void on_done(void *userdata, int r, HttpReply *reply, Error *err) {
         memset(c, 0, sizeof(*c));
 }
 
-static int send_check(NetServer *s, Check *c, const NetCheck *p, Error **reterr) {
+static int send_check(Check *c, const NetCheck *p, Error **reterr) {
         _cleanup_free_ char *url = NULL, *host = NULL;
         char user_agent[] = "User-Agent: tendril/" TENDRIL_VERSION " (health check)";
         char *headers[] = { user_agent, NULL, NULL };
@@ -78,19 +78,19 @@ static int send_check(NetServer *s, Check *c, const NetCheck *p, Error **reterr)
                 return error_set(reterr, -ENOMEM, "check: out of memory");
         headers[1] = host;
         request.url = url;
-        return http_send(s->http, &request, &c->transfer, reterr);
+        return http_send(c->checks->http, &request, &c->transfer, reterr);
 }
 
-static Check *free_check(NetServer *s) {
+static Check *find_free(Checks *checks) {
         for (size_t i = 0; i < CHECKS_MAX; i++)
-                if (!s->checks[i].server)
-                        return &s->checks[i];
+                if (!checks->all[i].checks)
+                        return &checks->all[i];
         return NULL;
 }
 
-static int begin_check(NetServer *s, const CallRequest *request, Error **reterr) {
+int checks_begin(Checks *checks, const CallRequest *request, Error **reterr) {
         NetCheck p = { 0 };
-        Check *c = free_check(s);
+        Check *c = find_free(checks);
         int r;
 
         if (!c)
@@ -98,52 +98,31 @@ static int begin_check(NetServer *s, const CallRequest *request, Error **reterr)
         r = json_decode_value(request->parameters, &net_check_table, JSON_LENIENT, &p, reterr);
         if (r < 0)
                 return r;
-        c->server = s;
+        c->checks = checks;
         c->id = request->id;
-        r = send_check(s, c, &p, reterr);
+        r = send_check(c, &p, reterr);
         if (r < 0)
                 memset(c, 0, sizeof(*c));
         json_table_done(&net_check_table, &p);
         return r;
 }
 
-static void on_request(void *userdata, CallRequest *request) {
-        NetServer *s = userdata;
-        _cleanup_(error_freep) Error *err = NULL;
-        int r;
+int checks_new(int answer_fd, HttpClient *http, Checks **ret) {
+        Checks *checks = calloc(1, sizeof(Checks));
 
-        if (str_equal(request->method, NET_CHECK))
-                r = begin_check(s, request, &err);
-        else
-                r = error_set(&err, -EOPNOTSUPP, "tendril-net does not know '%s'", request->method);
-        if (r < 0)
-                (void) call_fail(call_server_fd(s->calls), request->id, r, error_text(err));
-        call_request_done(request);
-}
-
-int net_server_new(sd_event *loop, int fd, NetServer **ret, Error **reterr) {
-        _cleanup_(net_server_freep) NetServer *s = calloc(1, sizeof(NetServer));
-        int r;
-
-        if (!s) {
-                closep(&fd);
-                return error_set(reterr, -ENOMEM, "start: out of memory");
-        }
-        r = call_server_new(loop, fd, on_request, s, &s->calls);
-        if (r < 0)
-                return error_set(reterr, r, "serve calls: %s", strerror(-r));
-        r = http_client_new(loop, &s->http, reterr);
-        if (r < 0)
-                return r;
-        *ret = TAKE_PTR(s);
+        if (!checks)
+                return -ENOMEM;
+        checks->answer_fd = answer_fd;
+        checks->http = http;
+        *ret = checks;
         return 0;
 }
 
-NetServer *net_server_free(NetServer *s) {
-        if (!s)
+Checks *checks_free(Checks *checks) {
+        if (!checks)
                 return NULL;
-        s->http = http_client_free(s->http);
-        s->calls = call_server_free(s->calls);
-        free(s);
+        for (size_t i = 0; i < CHECKS_MAX; i++)
+                checks->all[i].transfer = http_cancel(checks->all[i].transfer);
+        free(checks);
         return NULL;
 }

@@ -6,23 +6,22 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
+#include <string.h>
 #include <systemd/sd-event.h>
 
-#include "base/macro.h"
-#include "net/check.h"
+#include "net/confine.h"
+#include "net/server.h"
 
 #define CHANNEL_FD 3
 
-/* What it never needs: new privileges, core dumps (they would hold credentials), many files. */
-static void confine(void) {
-        const struct rlimit none = { 0, 0 }, files = { 256, 256 };
+/* Nobody would read a SIGPIPE; a credential_process is waited for by the loop. */
+static void prepare_signals(void) {
+        sigset_t mask;
 
-        (void) prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-        (void) prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-        (void) setrlimit(RLIMIT_CORE, &none);
-        (void) setrlimit(RLIMIT_NOFILE, &files);
+        (void) signal(SIGPIPE, SIG_IGN);
+        (void) sigemptyset(&mask);
+        (void) sigaddset(&mask, SIGCHLD);
+        (void) sigprocmask(SIG_BLOCK, &mask, NULL);
 }
 
 static int run(void) {
@@ -31,13 +30,13 @@ static int run(void) {
         _cleanup_(sd_event_unrefp) sd_event *loop = NULL;
         int r;
 
-        (void) signal(SIGPIPE, SIG_IGN);
-        confine();
+        prepare_signals();
+        net_confine_process();
         r = sd_event_new(&loop);
         if (r >= 0)
-                r = net_server_new(loop, CHANNEL_FD, &server, &err);
+                r = net_server_new(loop, CHANNEL_FD, net_confine_files, &server, &err);
         if (r < 0) {
-                fprintf(stderr, "tendril-net: %s\n", error_text(err));
+                fprintf(stderr, "tendril-net: %s\n", err ? error_text(err) : strerror(-r));
                 return EXIT_FAILURE;
         }
         return sd_event_loop(loop) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -161,7 +161,7 @@ static const char *advice(int r) {
         case ESTALE:
                 return "; it became shorter while it was copied";
         case ERANGE:
-                return "; the offset is behind its end";
+                return "; what is there already is longer than the object: empty it";
         case EFBIG:
                 return "; it is larger than any document of ours: somebody else put it there";
         default:
@@ -486,6 +486,7 @@ static void fetch_copy_step(FileCall *c) {
 
 static int fetch_open(FileCall *c) {
         const StoreRequest *q = c->request;
+        struct stat st;
         int r;
 
         r = folder_open(c->store->root_fd, q->key, &c->in_fd);
@@ -496,9 +497,11 @@ static int fetch_open(FileCall *c) {
                 return r;
         if (q->etag && !str_equal(q->etag, c->etag))
                 return STORE_REFUSED;
-        if (q->offset > c->size)
+        if (fstat(q->fd, &st) < 0)
+                return -errno;
+        if ((uint64_t) st.st_size > c->size)
                 return -ERANGE;
-        c->at = q->offset;
+        c->at = (uint64_t) st.st_size;
         return 0;
 }
 

@@ -54,8 +54,7 @@ typedef struct CallSpec {
         const char *start_after;
         StoreCondition condition;
         const StoreBody *body;
-        int fd;
-        uint64_t offset;
+        const StoreFetch *fetch;
         StoreProgress progress;
         StoreDone done;
         void *userdata;
@@ -121,6 +120,7 @@ static StoreCall *call_free(StoreCall *call) {
         (void) free_const(call->request.start_after);
         (void) free_const(call->request.body);
         closep(&call->request.fd);
+        closep(&call->request.map_fd);
         (void) sequence_free(call->sequence);
         free(call);
         return NULL;
@@ -157,7 +157,6 @@ static int dup_request(const CallSpec *spec, StoreRequest *request) {
         int r;
 
         request->condition = spec->condition;
-        request->offset = spec->offset;
         request->progress = spec->progress;
         request->userdata = spec->userdata;
         r = dup_string(spec->key, &request->key);
@@ -167,8 +166,10 @@ static int dup_request(const CallSpec *spec, StoreRequest *request) {
                 r = dup_string(spec->start_after, &request->start_after);
         if (r == 0 && spec->body)
                 r = dup_body(spec->body, request);
-        if (r == 0 && spec->fd >= 0)
-                r = dup_fd(spec->fd, &request->fd);
+        if (r == 0 && spec->fetch)
+                r = dup_fd(spec->fetch->fd, &request->fd);
+        if (r == 0 && spec->fetch && spec->fetch->map_fd >= 0)
+                r = dup_fd(spec->fetch->map_fd, &request->map_fd);
         return r;
 }
 
@@ -182,7 +183,7 @@ static int call_new(Store *store, const CallSpec *spec, StoreCall **ret) {
         call->store = store;
         call->done = spec->done;
         call->userdata = spec->userdata;
-        call->request.fd = -EBADF;
+        call->request.fd = call->request.map_fd = -EBADF;
         r = dup_request(spec, &call->request);
         if (r < 0)
                 return r;
@@ -294,9 +295,7 @@ static bool prefix_is_valid(const char *prefix) {
 
 int store_get(Store *store, const char *key, const char *if_none_match, StoreDone done,
               void *userdata, StoreCall **ret) {
-        CallSpec spec = {
-                .key = key, .etag = if_none_match, .fd = -EBADF, .done = done, .userdata = userdata
-        };
+        CallSpec spec = { .key = key, .etag = if_none_match, .done = done, .userdata = userdata };
 
         if (!key_is_valid(key) || (if_none_match && !etag_is_valid(if_none_match)))
                 return -EINVAL;
@@ -321,7 +320,6 @@ int store_put(Store *store, const char *key, const StoreBody *body, StoreConditi
                 .etag = condition == STORE_IF_MATCHES ? etag : NULL,
                 .condition = condition,
                 .body = body,
-                .fd = -EBADF,
                 .progress = body->progress,
                 .done = done,
                 .userdata = userdata,
@@ -339,7 +337,6 @@ int store_list(Store *store, const char *prefix, const char *start_after, StoreD
         CallSpec spec = {
                 .key = prefix,
                 .start_after = start_after,
-                .fd = -EBADF,
                 .done = done,
                 .userdata = userdata,
         };
@@ -355,7 +352,6 @@ int store_delete(Store *store, const char *key, const char *etag, StoreDone done
                 .key = key,
                 .etag = etag,
                 .condition = etag ? STORE_IF_MATCHES : STORE_ALWAYS,
-                .fd = -EBADF,
                 .done = done,
                 .userdata = userdata,
         };
@@ -365,21 +361,26 @@ int store_delete(Store *store, const char *key, const char *etag, StoreDone done
         return call_start(store, store->backend->delete, &spec, ret);
 }
 
-int store_fetch(Store *store, const char *key, uint64_t offset, const char *if_match, int fd,
-                StoreProgress progress, StoreDone done, void *userdata, StoreCall **ret) {
+int store_fetch(Store *store, const char *key, const StoreFetch *fetch, StoreDone done,
+                void *userdata, StoreCall **ret) {
         CallSpec spec = {
                 .key = key,
-                .etag = if_match,
-                .fd = fd,
-                .offset = offset,
-                .progress = progress,
+                .etag = fetch->if_match,
+                .fetch = fetch,
+                .progress = fetch->progress,
                 .done = done,
                 .userdata = userdata,
         };
 
-        if (!key_is_valid(key) || fd < 0 || (if_match && !etag_is_valid(if_match)))
+        if (!key_is_valid(key) || fetch->fd < 0 ||
+            (fetch->if_match && !etag_is_valid(fetch->if_match)))
                 return -EINVAL;
         return call_start(store, store->backend->fetch, &spec, ret);
+}
+
+void store_disown(Store *store) {
+        if (store->backend->disown)
+                store->backend->disown(store->self);
 }
 
 /* ---- calls made of calls ---- */
@@ -493,7 +494,7 @@ int store_put_document(Store *store, const char *key, const char *text, size_t s
                        const char *nonce, StoreCondition condition, const char *etag,
                        StoreDone done, void *userdata, StoreCall **ret) {
         _cleanup_(call_freep) StoreCall *call = NULL;
-        CallSpec spec = { .key = key, .fd = -EBADF, .done = done, .userdata = userdata };
+        CallSpec spec = { .key = key, .done = done, .userdata = userdata };
         StoreBody body = { .body = text, .size = size, .fd = -EBADF };
         StoreCall *inner = NULL;
         int r;
@@ -594,7 +595,7 @@ static int self_test_next(StoreCall *call) {
 int store_self_test(Store *store, StoreDone done, void *userdata, StoreCall **ret) {
         _cleanup_(call_freep) StoreCall *call = NULL;
         _cleanup_free_ char *nonce = NULL, *key = NULL;
-        CallSpec spec = { .fd = -EBADF, .done = done, .userdata = userdata };
+        CallSpec spec = { .done = done, .userdata = userdata };
         int r;
 
         nonce = document_nonce();

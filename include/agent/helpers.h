@@ -17,22 +17,32 @@
 #include "base/error.h"
 #include "deploy/deploy.h"
 #include "host/config.h"
+#include "loop/link.h"
 
 typedef struct Helpers Helpers;
 
-/* *ret_tree_fd: the program tendril-tree, borrowed. libexec: folder to look in first, or NULL. */
-int helpers_new(sd_event *loop, const Config *config, const char *libexec, Helpers **ret,
-                Error **reterr);
+/* env: the environment of this process, which credentials may stand in; borrowed, as config is.
+ * libexec: folder to look in first, or NULL. */
+int helpers_new(sd_event *loop, const Config *config, char *const *env, const char *libexec,
+                Helpers **ret, Error **reterr);
 
-/* Which keys count, and whether unsigned documents do; after a reload the new configuration. local:
- * the store is file:. */
-void helpers_set_config(Helpers *helpers, const Config *config, bool local);
+/* Which keys count, whether unsigned documents do (on file: by default), and which store
+ * tendril-net is told of; after a reload the new configuration. Calls of another store that were
+ * under way end with -ECONNRESET. */
+int helpers_set_config(Helpers *helpers, const Config *config);
+
+/* The link to tendril-net, greeted with the store of the configuration. */
+Link *helpers_net(Helpers *helpers);
 
 DeployHelpers helpers_deploy(Helpers *helpers);
 int helpers_tree_fd(const Helpers *helpers);
 
-/* Sentences about confinement that is lost here; NULL-terminated, borrowed. */
+/* Sentences about confinement that is lost here, and what else a person should know at a start;
+ * NULL-terminated, borrowed. */
 char *const *helpers_warnings(const Helpers *helpers);
+
+/* Logs a warning and adds it to those. */
+int helpers_warn(Helpers *helpers, const char *text);
 
 Helpers *helpers_free(Helpers *helpers);
 DEFINE_CLEANUP(Helpers, helpers_free);

@@ -90,3 +90,11 @@
 /* One page of a list of the store, as S3's. */
 #define LIMIT_LIST_KEYS      1000
 #define LIMIT_KEY_NAME_BYTES 1024
+
+/* Answers of AWS: a page of 1,000 keys of 1,024 bytes each, escaped, and an error document. */
+#define LIMIT_XML_LIST_BYTES  (4 * 1024 * 1024)
+#define LIMIT_XML_ERROR_BYTES (64 * 1024)
+#define LIMIT_XML_DEPTH       16
+
+/* Requests to the store under way at once, beside the ranges of a transfer. */
+#define LIMIT_S3_CALLS 64

@@ -25,6 +25,22 @@ void digest_final_hex(Digest *digest, char ret[DIGEST_SHA256_HEX_SIZE]);
 Digest *digest_free(Digest *digest);
 DEFINE_CLEANUP(Digest, digest_free);
 
+/* MD5, for the Content-MD5 of S3 only, which every server there checks: it finds damage, and proves
+ * nothing against a person. NULL: no memory, or a libcrypto that has none (FIPS). */
+Digest *digest_new_md5(void);
+#define DIGEST_MD5_BASE64_SIZE 25 /* 24 characters and a NUL */
+void digest_final_md5(Digest *digest, char ret[DIGEST_MD5_BASE64_SIZE]);
+
+#define DIGEST_SHA256_BYTES 32
+void digest_raw(const void *data, size_t size, uint8_t ret[DIGEST_SHA256_BYTES]);
+
+/* HMAC-SHA-256 (RFC 2104). -EIO: libcrypto failed. */
+int digest_hmac(const void *key, size_t key_size, const void *data, size_t size,
+                uint8_t ret[DIGEST_SHA256_BYTES]);
+
+/* size bytes as 2 * size lower-case hexadecimal digits and a NUL. */
+void digest_hex(const uint8_t *bytes, size_t size, char *ret);
+
 /* SHA-256 of a whole file from offset 0 to its end; *ret_size is the number of bytes read. Negative
  * errno. */
 int digest_fd(int fd, char ret[DIGEST_SHA256_HEX_SIZE], uint64_t *ret_size);

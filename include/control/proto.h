@@ -14,6 +14,8 @@
 #include "base/json.h"
 #include "base/time.h"
 #include "deploy/record.h"
+#include "net/credentials.h"
+#include "net/s3.h"
 
 typedef struct ControlVersion {
         char *label; /* NULL: none */
@@ -84,6 +86,14 @@ typedef struct ControlExplain {
         char **sentences;
 } ControlExplain;
 
+/* How the store is reached. For a store in a folder the last two are empty. */
+typedef struct ControlStore {
+        char *url; /* NULL: none is configured */
+        bool remote;
+        CredentialStatus credentials;
+        S3Status store;
+} ControlStore;
+
 typedef struct ControlHistoryAsk {
         uint64_t limit; /* 0: all */
 } ControlHistoryAsk;
@@ -137,9 +147,10 @@ typedef struct ControlLogs {
 } ControlLogs;
 
 extern const JsonTable control_status_table, control_health_table, control_explain_table,
-        control_history_ask_table, control_history_table, control_deploy_ask_table,
-        control_started_table, control_restart_ask_table, control_text_table,
-        control_wait_ask_table, control_wait_table, control_logs_ask_table, control_logs_table;
+        control_store_table, control_history_ask_table, control_history_table,
+        control_deploy_ask_table, control_started_table, control_restart_ask_table,
+        control_text_table, control_wait_ask_table, control_wait_table, control_logs_ask_table,
+        control_logs_table;
 
 /* Errors of the interface: io.tendril.Agent.Refused{text}, .Failed{text}, .NothingToDo{text}; the
  * others are org.varlink.service's. */

@@ -30,6 +30,8 @@ typedef struct ControlOps {
         int (*health)(void *userdata,
                       ControlCall *call); /* asks the application: CONTROL_LATER, always */
         int (*explain)(void *userdata, ControlExplain *ret);
+        int (*store)(void *userdata,
+                     ControlCall *call); /* asks tendril-net: CONTROL_LATER, always */
         int (*history)(void *userdata, const ControlHistoryAsk *ask, bool with_output,
                        ControlHistory *ret, Error **reterr);
         int (*logs)(void *userdata, const ControlLogsAsk *ask, ControlLogs *ret, Error **reterr);

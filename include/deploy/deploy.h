@@ -114,6 +114,10 @@ void pipeline_set_config(Pipeline *pipeline, const Config *config, Store *store)
  * brings one. */
 void pipeline_store_failed(Pipeline *pipeline, const char *words);
 
+/* The host's id, learned late; only while nothing was asked of a store. Borrowed as in
+ * PipelineSpec, and the old one is not used any more when this returns. */
+void pipeline_set_host(Pipeline *pipeline, const char *host);
+
 /* Commands. 0 with *ret_id (borrowed, may be NULL), -EBUSY: a deploy runs; -EINVAL, -ENOENT with
  * words. */
 int pipeline_deploy_bundle(Pipeline *pipeline, const char *path, const char *label,

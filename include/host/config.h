@@ -42,8 +42,27 @@ typedef struct ConfigKey {
         char *ends;  /* RFC 3339 or NULL */
 } ConfigKey;
 
+/* Where this host's id, and its environment, come from where the configuration does not say. */
+typedef enum IdentitySource {
+        IDENTITY_AUTO, /* a store in S3: the instance metadata service, and where that does not
+                          answer the host's name; a folder: the host's name */
+        IDENTITY_IMDS, /* the service, however long it takes; nothing is deployed before */
+        IDENTITY_NAME, /* the host's name */
+        _IDENTITY_SOURCE_MAX,
+} IdentitySource;
+
+typedef struct ConfigIdentity {
+        int source; /* IdentitySource */
+        char *tag;  /* key of the instance tag that names the environment: "tendril:environment" */
+} ConfigIdentity;
+
 typedef struct ConfigStore {
-        char *url;
+        char *url;      /* "file:///FOLDER" or "s3://BUCKET/PREFIX" */
+        char *region;   /* of the bucket; NULL: the environment's or the instance's */
+        char *endpoint; /* "https://HOST[:PORT]" in place of the region's, or NULL */
+        char *ca_file;  /* certificates that the server is checked with, or NULL: the system's */
+        bool path_style, virtual_host; /* where the bucket's name stands; neither: as fits */
+        bool dualstack, fips;
         char *id;         /* of store.json; a desired document of another store is refused */
         bool unsigned_ok; /* written "unsigned" */
 } ConfigStore;
@@ -91,8 +110,9 @@ typedef struct ConfigRetention {
 
 typedef struct Config {
         char *environment; /* NULL: not told yet */
-        char *host;        /* id; NULL: the host's name */
+        char *host;        /* id; NULL: as identity says */
         char *instance;    /* name of this agent among others on one machine: "main" */
+        ConfigIdentity identity;
         ConfigStore store;
         JsonArray trusted_keys; /* ConfigKey */
         uint64_t min_revision;
@@ -122,6 +142,10 @@ DEFINE_CLEANUP(Config, config_free);
  * negative. */
 typedef int (*ConfigVisit)(void *userdata, const char *path, const char *value, const char *source);
 int config_visit(const Config *config, ConfigVisit visit, void *userdata);
+
+/* The environment of this host where the configuration names none: told by somebody else (an
+ * instance tag, user data). source is for people, as in config_source(). -ENOMEM. */
+int config_set_environment(Config *config, const char *environment, const char *source);
 
 /* Where the value at this path was written ("/etc/tendril/tendril.yaml:12"), "default" where it was
  * not. Borrowed. */

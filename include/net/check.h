@@ -10,11 +10,10 @@
  * followed; the body is read to its end (bounded) and dropped.
  */
 
-#include <systemd/sd-event.h>
-
 #include "base/json.h"
 #include "base/time.h"
 #include "loop/call.h"
+#include "loop/http.h"
 
 #define NET_CHECK "check"
 
@@ -32,8 +31,11 @@ typedef struct NetChecked {
 
 extern const JsonTable net_check_table, net_checked_table;
 
-/* Serves calls on a channel until it closes: `tendril-net`'s whole work for now. fd is consumed. */
-typedef struct NetServer NetServer;
-int net_server_new(sd_event *loop, int fd, NetServer **ret, Error **reterr);
-NetServer *net_server_free(NetServer *server);
-DEFINE_CLEANUP(NetServer, net_server_free);
+/* Answers checks, for net/server.c. At most 32 are under way (-EBUSY). */
+typedef struct Checks Checks;
+int checks_new(int answer_fd, HttpClient *http, Checks **ret); /* both borrowed */
+
+/* 0: it will be answered. Negative: it is not, and the caller answers with that. */
+int checks_begin(Checks *checks, const CallRequest *request, Error **reterr);
+Checks *checks_free(Checks *checks); /* what is under way is not answered */
+DEFINE_CLEANUP(Checks, checks_free);

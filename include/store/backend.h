@@ -18,8 +18,8 @@ typedef struct StoreRequest {
         StoreCondition condition;
         const void *body; /* put from memory; valid as long as the call */
         size_t body_size;
-        int fd; /* put from a file, fetch; owned by the call, -EBADF otherwise */
-        uint64_t offset;
+        int fd;     /* put from a file, fetch; owned by the call, -EBADF otherwise */
+        int map_fd; /* fetch; likewise */
         StoreProgress progress;
         void *userdata;
 } StoreRequest;
@@ -31,6 +31,7 @@ typedef struct StoreBackend {
         int (*delete)(void *self, StoreCall *call, const StoreRequest *request);
         int (*fetch)(void *self, StoreCall *call, const StoreRequest *request);
         void (*cancel)(void *self, StoreCall *call);
+        void (*disown)(void *self); /* NULL: there is nobody else */
         void *(*free)(void *self);
         bool is_local;
 } StoreBackend;

@@ -92,11 +92,25 @@ int store_list(Store *store, const char *prefix, const char *start_after, StoreD
 int store_delete(Store *store, const char *key, const char *etag, StoreDone done, void *userdata,
                  StoreCall **ret);
 
-/* Writes the bytes [offset, end of object) to fd at the same offset (pwrite), so that a partial
- * file is continued. if_match NULL: whatever is there. STORE_REFUSED: the object is another one
- * now; begin anew. progress may be NULL. fd is duplicated. offset beyond the end: -ERANGE. */
-int store_fetch(Store *store, const char *key, uint64_t offset, const char *if_match, int fd,
-                StoreProgress progress, StoreDone done, void *userdata, StoreCall **ret);
+/* Writes the object to fd, each byte at its own offset, so that a partial file is continued. What
+ * is there already is known by map_fd, a second file that belongs to this one and that only fetch
+ * reads and writes (both empty, or as an earlier fetch left them). Without one (-EBADF) everything
+ * is fetched. A store of files needs no map: it goes on at the end of fd. if_match NULL: whatever
+ * is there. STORE_REFUSED: the object is another one now; begin anew with empty files. progress may
+ * be NULL. The descriptors are duplicated. */
+typedef struct StoreFetch {
+        const char *if_match;
+        int fd;
+        int map_fd;
+        StoreProgress progress;
+} StoreFetch;
+int store_fetch(Store *store, const char *key, const StoreFetch *fetch, StoreDone done,
+                void *userdata, StoreCall **ret);
+
+/* What was handed to fetch nobody can write any more through what the store was given: another
+ * process that serves it has been killed with all its children when this returns or soon after;
+ * calls under way end with -ECONNRESET. For a store in this process nothing happens. */
+void store_disown(Store *store);
 
 /* done() will not come any more; a write may have happened all the same. Takes NULL. Returns NULL.
  * A call is over, and its pointer void, when done() is called. */

@@ -389,7 +389,8 @@ static int run_store_fetch(Error **reterr) {
         fd = openat(world()->folder.fd, "fetched", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         countdown_resume();
         r = await(&a,
-                  store_fetch(world()->store, "a/b.json", 0, NULL, fd, NULL, on_answer, &a, NULL),
+                  store_fetch(world()->store, "a/b.json",
+                              &(StoreFetch){ .fd = fd, .map_fd = -EBADF }, on_answer, &a, NULL),
                   reterr);
         if (r > 0)
                 countdown_bad("an object that is there was answered with %d", r);

@@ -109,6 +109,7 @@ static void fixture_init(Fixture *f) {
                 .status = on_status,
                 .health = on_call,
                 .explain = on_explain,
+                .store = on_call,
                 .history = on_history,
                 .logs = on_logs,
                 .deploy = on_deploy,

@@ -57,7 +57,7 @@ def test_introspection(client):
     members = client.get_interface(INTERFACE).members
     methods = {m for m in members if type(members[m]).__name__ == "_Method"}
     assert methods == {"Status", "Monitor", "Health", "Explain", "History", "Logs", "Deploy", "Rollback", "Restart",
-                       "Reload", "Wait"}
+                       "Reload", "Store", "Wait"}
 
 
 def test_reading(opened, agent):
@@ -65,6 +65,8 @@ def test_reading(opened, agent):
     assert status["agent"] and status["host"] == agent.name and status["hold"] is False
     assert isinstance(status.get("processes"), list)
     assert opened.Explain()["sentences"]
+    store = opened.Store()
+    assert store["url"] == status["store"] and store["remote"] is False
     assert opened.Health()["healthy"] is False
     assert opened.History()["deploys"] == []
     assert opened.History(5)["deploys"] == []

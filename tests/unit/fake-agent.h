@@ -84,6 +84,50 @@ static int fake_explain(void *userdata, ControlExplain *ret) {
         return strv_add(&ret->sentences, 4, text);
 }
 
+/* How the store is reached: another way after each Reload. */
+static int fake_store(void *userdata, ControlCall *call) {
+        static char url[] = "s3://bucket/p", role[] = "instance role shop", key[] = "****ABCD",
+                    ends[] = "2099-01-01T00:00:00Z", past[] = "2020-01-01T00:00:00Z",
+                    endpoint[] = "https://bucket.s3.eu-west-1.amazonaws.com", bare[] = "bare",
+                    unknown[] = "unknown", region[] = "eu-west-1", folder[] = "file:///srv/store",
+                    clock[] = "this host's clock is 20 min ahead of the server's",
+                    error[] = "IMDS: \033no answer", environment[] = "environment: not set",
+                    imds[] = "IMDS: no answer";
+        char *tried[] = { environment, imds, NULL };
+        const ControlStore stores[] = {
+                { .url = url,
+                  .remote = true,
+                  .credentials = { .source = role,
+                                   .key_id = key,
+                                   .ends = ends,
+                                   .refreshed = past,
+                                   .tried = tried },
+                  .store = { .endpoint = endpoint,
+                             .region = region,
+                             .etag_form = bare,
+                             .clock = clock,
+                             .n_requests = 7,
+                             .n_retries = 2,
+                             .n_throttled = 1 } },
+                { .url = folder },
+                { .url = url,
+                  .remote = true,
+                  .credentials = { .error = error, .failed = past, .tried = tried },
+                  .store = { .etag_form = unknown, .error = error, .failed = past } },
+                { .url = url,
+                  .remote = true,
+                  .credentials = { .source = role, .key_id = key, .ends = past, .error = error } },
+                { .remote = false },
+        };
+        const Fake *fake = userdata;
+
+        if (fake->n_reloads >= ELEMENTS(stores))
+                control_fail(call, CONTROL_ERROR_FAILED, "tendril-net does not start");
+        else
+                (void) control_reply(call, &control_store_table, &stores[fake->n_reloads], false);
+        return CONTROL_LATER;
+}
+
 static int fake_history(_unused_ void *userdata, const ControlHistoryAsk *ask, bool with_output,
                         ControlHistory *ret, Error **reterr) {
         DeployRecord *record;
@@ -243,6 +287,7 @@ static void run_agent(const Setup *setup, int ready_fd, int end_fd) {
                 .status = fake_status,
                 .health = fake_health,
                 .explain = fake_explain,
+                .store = fake_store,
                 .history = fake_history,
                 .logs = fake_logs,
                 .deploy = fake_deploy,

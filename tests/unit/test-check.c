@@ -68,12 +68,25 @@ static void server_stop(Server *s) {
 typedef struct Fixture {
         sd_event *loop;
         CallPeer *peer;
-        NetServer *net;
+        CallServer *calls;
+        HttpClient *http;
+        Checks *checks;
         int r;
         bool done;
         NetChecked answer;
         char words[512];
 } Fixture;
+
+static void on_request(void *userdata, CallRequest *request) {
+        _cleanup_(error_freep) Error *err = NULL;
+        Fixture *f = userdata;
+        int r;
+
+        assert_string_equal(request->method, NET_CHECK);
+        r = checks_begin(f->checks, request, &err);
+        if (r < 0)
+                (void) call_fail(call_server_fd(f->calls), request->id, r, error_text(err));
+}
 
 static void setup_pair(Fixture *f) {
         int fds[2];
@@ -83,12 +96,16 @@ static void setup_pair(Fixture *f) {
         assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds),
                          0);
         assert_int_equal(call_peer_new(f->loop, fds[0], NULL, NULL, &f->peer), 0);
-        assert_int_equal(net_server_new(f->loop, fds[1], &f->net, NULL), 0);
+        assert_int_equal(call_server_new(f->loop, fds[1], on_request, f, &f->calls), 0);
+        assert_int_equal(http_client_new(f->loop, &f->http, NULL), 0);
+        assert_int_equal(checks_new(call_server_fd(f->calls), f->http, &f->checks), 0);
 }
 
 static void teardown_pair(Fixture *f) {
         f->peer = call_peer_free(f->peer);
-        f->net = net_server_free(f->net);
+        f->checks = checks_free(f->checks);
+        f->http = http_client_free(f->http);
+        f->calls = call_server_free(f->calls);
         f->loop = sd_event_unref(f->loop);
 }
 
@@ -106,16 +123,20 @@ static void on_done(void *userdata, int r, CallReply *reply, Error *err) {
                                  0);
 }
 
-static int ask(Fixture *f, const char *method, uint16_t port, const char *path, const char *host,
-               usec_t timeout) {
+static void begin(Fixture *f, uint16_t port, const char *path, const char *host, usec_t timeout,
+                  CallDone done, void *userdata) {
         NetCheck p = { .port = port, .timeout_usec = timeout };
 
         p.path = strdup(path);
         p.host = host ? strdup(host) : NULL;
-        f->done = false;
-        assert_true(call_send(f->peer, method, &net_check_table, &p, NULL, 0, SEC(20), on_done, f) >
-                    0);
+        assert_true(call_send(f->peer, NET_CHECK, &net_check_table, &p, NULL, 0, SEC(20), done,
+                              userdata) > 0);
         json_table_done(&net_check_table, &p);
+}
+
+static int ask(Fixture *f, uint16_t port, const char *path, const char *host, usec_t timeout) {
+        f->done = false;
+        begin(f, port, path, host, timeout, on_done, f);
         while (!f->done)
                 assert_true(sd_event_run(f->loop, UINT64_MAX) >= 0);
         return f->r;
@@ -133,16 +154,16 @@ static void test_statuses(void **state _unused_) {
 
         server_start(&s, answers);
         setup_pair(&f);
-        assert_int_equal(ask(&f, NET_CHECK, s.port, "/health?x=1", "shop.example", SEC(5)), 0);
+        assert_int_equal(ask(&f, s.port, "/health?x=1", "shop.example", SEC(5)), 0);
         assert_int_equal(f.answer.status, 200);
         assert_non_null(strstr(s.asked, "GET /health?x=1 HTTP/1.1"));
         assert_non_null(strstr(s.asked, "Host: shop.example"));
-        assert_int_equal(ask(&f, NET_CHECK, s.port, "/", NULL, SEC(5)), 0);
+        assert_int_equal(ask(&f, s.port, "/", NULL, SEC(5)), 0);
         assert_int_equal(f.answer.status, 503);
         /* A redirect is a status like others: nobody is asked there. */
-        assert_int_equal(ask(&f, NET_CHECK, s.port, "/", NULL, SEC(5)), 0);
+        assert_int_equal(ask(&f, s.port, "/", NULL, SEC(5)), 0);
         assert_int_equal(f.answer.status, 302);
-        assert_int_equal(ask(&f, NET_CHECK, s.port, "/", NULL, SEC(5)), -ECONNRESET);
+        assert_int_equal(ask(&f, s.port, "/", NULL, SEC(5)), -ECONNRESET);
         teardown_pair(&f);
         server_stop(&s);
 }
@@ -155,23 +176,26 @@ static void test_nobody_and_nonsense(void **state _unused_) {
 
         server_start(&s, answers);
         setup_pair(&f);
-        assert_int_equal(ask(&f, NET_CHECK, s.port, "/", NULL, SEC(5)), -EBADMSG);
-        assert_true(ask(&f, NET_CHECK, s.port, "no-slash", NULL, SEC(5)) < 0);
+        assert_int_equal(ask(&f, s.port, "/", NULL, SEC(5)), -EBADMSG);
+        assert_true(ask(&f, s.port, "no-slash", NULL, SEC(5)) < 0);
         assert_non_null(strstr(f.words, "'/'"));
-        assert_true(ask(&f, NET_CHECK, s.port, "/@evil.example:80/", NULL, SEC(5)) < 0);
-        assert_true(ask(&f, "fetch", s.port, "/", NULL, SEC(5)) < 0);
-        assert_non_null(strstr(f.words, "fetch"));
+        assert_true(ask(&f, s.port, "/@evil.example:80/", NULL, SEC(5)) < 0);
         port = s.port;
         server_stop(&s);
-        assert_int_equal(ask(&f, NET_CHECK, port, "/", NULL, SEC(5)), -ECONNREFUSED);
+        assert_int_equal(ask(&f, port, "/", NULL, SEC(5)), -ECONNREFUSED);
         teardown_pair(&f);
+}
+
+static void on_many(void *userdata, int r, _unused_ CallReply *reply, _unused_ Error *err) {
+        *(int *) userdata = r;
 }
 
 static void test_silence_ends(void **state _unused_) {
         struct sockaddr_in at = { .sin_family = AF_INET,
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
         socklen_t size = sizeof(at);
-        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), many[34] = { 0 };
+        unsigned n_busy = 0;
         Fixture f;
 
         /* It listens, and never accepts: the connection stands, and nothing comes. */
@@ -179,7 +203,15 @@ static void test_silence_ends(void **state _unused_) {
         assert_int_equal(listen(fd, 8), 0);
         assert_int_equal(getsockname(fd, (struct sockaddr *) &at, &size), 0);
         setup_pair(&f);
-        assert_int_equal(ask(&f, NET_CHECK, ntohs(at.sin_port), "/", NULL, MSEC(200)), -ETIMEDOUT);
+        assert_int_equal(ask(&f, ntohs(at.sin_port), "/", NULL, MSEC(200)), -ETIMEDOUT);
+        for (size_t i = 0; i < ELEMENTS(many); i++)
+                begin(&f, ntohs(at.sin_port), "/", NULL, SEC(10), on_many, &many[i]);
+        /* Those that are too many end at once; the others are dropped, unanswered. */
+        while (many[ELEMENTS(many) - 1] == 0)
+                assert_true(sd_event_run(f.loop, UINT64_MAX) >= 0);
+        for (size_t i = 0; i < ELEMENTS(many); i++)
+                n_busy += many[i] == -EBUSY;
+        assert_int_equal(n_busy, 2);
         teardown_pair(&f);
         (void) close(fd);
 }

@@ -19,6 +19,63 @@ static void test_reading(_unused_ void **state) {
         agent_stop(&s);
 }
 
+/* What a person sees of one way to reach the store, and what not. */
+static void assert_credentials(const char *const *words, const char *absent) {
+        _cleanup_(run_done) Run run = { 0 };
+
+        run_verb("explain credentials", &run);
+        assert_int_equal(run.code, EXIT_CODE_OK);
+        for (; *words; words++)
+                if (!strstr(run.out, *words))
+                        fail_msg("no \"%s\" in: %s", *words, run.out);
+        if (absent && strstr(run.out, absent))
+                fail_msg("\"%s\" in: %s", absent, run.out);
+        assert_null(strchr(run.out, '\033'));
+        assert_run("reload", EXIT_CODE_OK, "reloaded");
+}
+
+static void test_credentials(_unused_ void **state) {
+        static const char *const good[] = {
+                "The credentials come from: instance role shop (access key ****ABCD).\n",
+                "They end at 2099-01-01T00:00:00Z, in ",
+                "They were obtained at 2020-01-01T00:00:00Z.\n",
+                "Looked for, in this order:\n  environment: not set\n  IMDS: no answer\n",
+                "The store is s3://bucket/p, asked at https://bucket.s3.eu-west-1.amazonaws.com",
+                ".amazonaws.com, region eu-west-1.\n",
+                "this host's clock is 20 min ahead of the server's",
+                "It takes ETags in conditions bare.\n",
+                "Requests: 7, of which repeated 2, throttled 1.\n",
+                NULL,
+        };
+        static const char *const folder[] = { "The store file:///srv/store is a folder",
+                                              "it needs no credentials.\n", NULL };
+        static const char *const none[] = {
+                "There are no credentials.\nWhat failed last, at 2020-01-01T00:00:00Z: IMDS: ?no",
+                "asked at an endpoint that is not known yet, region unknown.\n",
+                "the form of its ETags is unknown",
+                "The last request that failed, at 2020-01-01T00:00:00Z: IMDS: ?no answer\n",
+                NULL,
+        };
+        static const char *const ended[] = { "They ended at 2020-01-01T00:00:00Z; they are used on",
+                                             "What failed last: IMDS", NULL };
+        static const char *const nothing[] = { "No store is configured: set store.url", NULL };
+        Setup s;
+
+        agent_start(&s);
+        assert_run("explain --json credentials", EXIT_CODE_OK,
+                   "{\"url\":\"s3://bucket/p\",\"remote\":true,\"credentials\":{\"source\":"
+                   "\"instance role shop\",\"key_id\":\"****ABCD\",");
+        assert_run("explain secrets", EXIT_CODE_USAGE,
+                   "\"secrets\": say `credentials`, or nothing");
+        assert_credentials(good, "What failed");
+        assert_credentials(folder, "credentials come");
+        assert_credentials(none, "They ");
+        assert_credentials(ended, "obtained");
+        assert_credentials(nothing, "s3:");
+        assert_run("explain credentials", EXIT_CODE_FAILED, "tendril-net does not start");
+        agent_stop(&s);
+}
+
 static void test_waiting(_unused_ void **state) {
         Setup s;
 
@@ -100,9 +157,8 @@ static void test_watching(_unused_ void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_reading),
-                cmocka_unit_test(test_waiting),
-                cmocka_unit_test(test_waiting_for_the_agent),
+                cmocka_unit_test(test_reading),  cmocka_unit_test(test_credentials),
+                cmocka_unit_test(test_waiting),  cmocka_unit_test(test_waiting_for_the_agent),
                 cmocka_unit_test(test_watching),
         };
 

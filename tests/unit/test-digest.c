@@ -198,6 +198,75 @@ static void test_base64_is_strict(void **state) {
         assert_int_equal(digest_base64_decode("Zm\0v", 4, &(Buf) BUF_INIT(9)), -EBADMSG);
 }
 
+static void test_raw_and_hex(void **state) {
+        uint8_t bytes[DIGEST_SHA256_BYTES];
+        char hex[DIGEST_SHA256_HEX_SIZE];
+
+        (void) state;
+        digest_raw("abc", 3, bytes);
+        digest_hex(bytes, sizeof(bytes), hex);
+        assert_string_equal(hex, SHA_ABC);
+        digest_hex((const uint8_t[]){ 0x00, 0x0f, 0xf0, 0xff }, 4, hex);
+        assert_string_equal(hex, "000ff0ff");
+        digest_hex(bytes, 0, hex);
+        assert_string_equal(hex, "");
+}
+
+/* RFC 4231, cases 2 and 6; nothing of nothing. */
+static void test_hmac(void **state) {
+        static const struct {
+                const char *key, *data, *expected;
+        } cases[] = {
+                { "Jefe", "what do ya want for nothing?",
+                  "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843" },
+                { NULL, "Test Using Larger Than Block-Size Key - Hash Key First",
+                  "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54" },
+                { "", "", "b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad" },
+        };
+        char long_key[132] = "", hex[DIGEST_SHA256_HEX_SIZE];
+        uint8_t bytes[DIGEST_SHA256_BYTES];
+
+        (void) state;
+        memset(long_key, 0xaa, 131);
+        for (size_t i = 0; i < ELEMENTS(cases); i++) {
+                const char *key = cases[i].key ?: long_key, *data = cases[i].data;
+
+                assert_int_equal(digest_hmac(key, strlen(key), data, strlen(data), bytes), 0);
+                digest_hex(bytes, sizeof(bytes), hex);
+                assert_string_equal(hex, cases[i].expected);
+        }
+        assert_int_equal(digest_hmac("k", SIZE_MAX, "d", 1, bytes), -EIO);
+}
+
+static void test_md5(void **state) {
+        _cleanup_(digest_freep) Digest *nothing = digest_new_md5(), *abc = digest_new_md5();
+        char text[DIGEST_MD5_BASE64_SIZE];
+
+        (void) state;
+        if (!nothing || !abc)
+                skip(); /* a libcrypto without it */
+        digest_final_md5(nothing, text);
+        assert_string_equal(text, "1B2M2Y8AsgTpgAmY7PhCfg==");
+        digest_update(abc, "a", 1);
+        digest_update(abc, "bc", 2);
+        digest_final_md5(abc, text);
+        assert_string_equal(text, "kAFQmDzST7DWlj99KOF/cg==");
+}
+
+/* One is not taken for the other: no digest equals "". */
+static void test_md5_is_not_sha256(void **state) {
+        _cleanup_(digest_freep) Digest *sha256 = digest_new(), *md5 = digest_new_md5();
+        char hex[DIGEST_SHA256_HEX_SIZE], text[DIGEST_MD5_BASE64_SIZE];
+
+        (void) state;
+        if (!md5)
+                skip(); /* a libcrypto without it */
+        digest_final_md5(sha256, text);
+        assert_string_equal(text, "");
+        digest_final_hex(md5, hex);
+        assert_string_equal(hex, "");
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_sha256),
@@ -210,6 +279,10 @@ int main(void) {
                 cmocka_unit_test(test_base64),
                 cmocka_unit_test(test_base64_of_all_bytes),
                 cmocka_unit_test(test_base64_is_strict),
+                cmocka_unit_test(test_raw_and_hex),
+                cmocka_unit_test(test_hmac),
+                cmocka_unit_test(test_md5),
+                cmocka_unit_test(test_md5_is_not_sha256),
         };
 
         return cmocka_run_group_tests_name("digest", tests, NULL, NULL);

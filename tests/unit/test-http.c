@@ -1,307 +1,102 @@
-/* A server of a few lines on loopback that does each thing a server can do wrong. */
+#include "loop/httptransfer.h"
 
-#include "loop/http.h"
+#include <dlfcn.h>
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <pthread.h>
-#include <stdatomic.h>
-#include <strings.h>
-#include <sys/socket.h>
+#include "http-server.h"
 
-#include "base/str.h"
-#include "loop.h"
+/* ---- a libcurl that is too old, or fails ---- */
 
-/* ---- the server: one thread a connection ---- */
+static int (*real_socket_action)(CURLM *, curl_socket_t, int, int *);
+static curl_version_info_data *(*real_version_info)(CURLversion);
+static bool action_fails;
+static unsigned version_num, features_missing;
 
-typedef struct Server {
-        int fd;
-        unsigned port;
-        pthread_t thread;
-        atomic_int n_open; /* connections that are served now */
-        atomic_int n_accepted;
-} Server;
-
-typedef struct Connection {
-        Server *server;
-        int fd;
-} Connection;
-
-static void say(int fd, const char *text) {
-        (void) send(fd, text, strlen(text), MSG_NOSIGNAL);
-}
-
-/* Until the client has gone. */
-static void wait_for_end(int fd) {
-        struct pollfd p = { .fd = fd, .events = POLLIN };
-        char byte;
-
-        while (poll(&p, 1, 20000) > 0 && recv(fd, &byte, 1, 0) > 0)
-                ;
-}
-
-static void say_big(int fd, bool chunked) {
-        char block[8192];
-
-        memset(block, 'b', sizeof(block));
-        say(fd, chunked ? "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-                        : "HTTP/1.1 200 OK\r\nContent-Length: 2097152\r\n\r\n");
-        for (int i = 0; i < 256; i++) {
-                if (chunked)
-                        say(fd, "2000\r\n");
-                if (send(fd, block, sizeof(block), MSG_NOSIGNAL) < 0)
-                        return;
-                if (chunked)
-                        say(fd, "\r\n");
+CURLMcode curl_multi_socket_action(CURLM *multi, curl_socket_t fd, int events, int *n_running) {
+        if (action_fails) {
+                action_fails = false;
+                return CURLM_INTERNAL_ERROR;
         }
-        if (chunked)
-                say(fd, "0\r\n\r\n");
+        return (CURLMcode) real_socket_action(multi, fd, events, n_running);
 }
 
-static void say_headers(int fd, int n) {
-        char line[64];
+curl_version_info_data *curl_version_info(CURLversion age) {
+        static curl_version_info_data changed;
 
-        say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n");
-        for (int i = 0; i < n; i++) {
-                (void) snprintf(line, sizeof(line), "X-%d: v\r\n", i);
-                say(fd, line);
+        changed = *real_version_info(age);
+        changed.version_num = version_num ?: changed.version_num;
+        changed.features &= (int) ~features_missing;
+        return &changed;
+}
+
+static void test_libraries(void **state) {
+        static const struct {
+                unsigned version_num, features_missing;
+                int r;
+                const char *words;
+        } rows[] = {
+                { 0, 0, 0, NULL },
+                { 0x075800, 0, 0, NULL },
+                { 0x081600, 0, 0, NULL },
+                { 0x0757ff, 0, -EOPNOTSUPP, "7.88" },
+                { 0, CURL_VERSION_SSL, -EOPNOTSUPP, "TLS" },
+        };
+        _cleanup_(sd_event_unrefp) sd_event *loop = loop_new();
+
+        (void) state;
+        for (size_t i = 0; i < ELEMENTS(rows); i++) {
+                _cleanup_(http_client_freep) HttpClient *client = NULL;
+                _cleanup_(error_freep) Error *err = NULL;
+
+                version_num = rows[i].version_num;
+                features_missing = rows[i].features_missing;
+                assert_int_equal(http_client_new(loop, &client, &err), rows[i].r);
+                if (rows[i].words)
+                        assert_non_null(strstr(error_text(err), rows[i].words));
         }
-        say(fd, "\r\n");
+        version_num = features_missing = 0;
 }
 
-/* The whole request as the body of the answer. */
-static void say_echo(int fd, const char *request, size_t size) {
-        char head[128];
+/* All that was under way ends, whatever their ends do, and the next one works. */
+static void test_failing_library(void **state) {
+        _cleanup_(sd_event_unrefp) sd_event *loop = loop_new();
+        const Server *s = *state;
+        HttpClient *client = client_new(loop);
+        Answers all = { 0 }, first = { 0 }, ending = { 0 };
 
-        (void) snprintf(head, sizeof(head), "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", size);
-        say(fd, head);
-        (void) send(fd, request, size, MSG_NOSIGNAL);
+        for (int i = 0; i < 3; i++)
+                send_one(client, s->port, "/slow", (HttpRequest){ 0 }, &all, NULL);
+        send_one(client, s->port, "/slow", (HttpRequest){ 0 }, &first, &ending.cancel);
+        send_one(client, s->port, "/slow", (HttpRequest){ 0 }, &ending, NULL);
+        for (int i = 0; i < 5; i++)
+                assert_true(sd_event_run(loop, 1000) >= 0);
+        action_fails = true;
+        send_one(client, s->port, "/ok", (HttpRequest){ 0 }, &all, NULL);
+        loop_until(loop, &all.n_done, 4);
+        assert_int_equal(all.last_r, -EIO);
+        assert_int_equal(all.n_ok, 0);
+        assert_int_equal(ending.n_done, 1);
+        assert_int_equal(first.n_done, 0);
+        assert_int_equal(get(loop, client, s, "/ok", (HttpRequest){ 0 }).last_r, 0);
+
+        /* Freed by the first end: the others are not told. */
+        all = (Answers){ .client = client, .free_client = true };
+        for (int i = 0; i < 4; i++)
+                send_one(client, s->port, "/slow", (HttpRequest){ 0 }, &all, NULL);
+        action_fails = true;
+        loop_until(loop, &all.n_done, 1);
+        assert_null(all.client);
+        for (int i = 0; i < 3; i++)
+                assert_true(sd_event_run(loop, 1000) >= 0);
+        assert_int_equal(all.n_done, 1);
 }
 
-/* What some paths answer, word for word. */
-static const struct {
-        const char *path;
-        const char *answer;
-} fixed[] = {
-        { "/ok", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nETag: \"first\"\r\nx-empty:\r\netag: "
-                 "\"last\"\r\n\r\nhello" },
-        { "/503", "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n" },
-        { "/redirect", "HTTP/1.1 302 Found\r\nLocation: /ok\r\nContent-Length: 0\r\n\r\n" },
-        { "/interim", "HTTP/1.1 103 Early\r\nX-Early: 1\r\n\r\nHTTP/1.1 200 OK\r\nX-Late: "
-                      "1\r\nContent-Length: 2\r\n\r\nok" },
-        { "/torn", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart" },
-        { "/until-close", "HTTP/1.0 200 OK\r\n\r\nall of it" },
-        { "/rubbish", "This is no HTTP at all\r\n\r\n" },
-        { "/half-head", "HTTP/1.1 200 OK\r\nContent-" },
-        { "/close", "" },
-};
-
-/* True: the connection may be used again. */
-static bool answer(int fd, const char *request, size_t size) {
-        char method[16], path[256];
-
-        if (sscanf(request, "%15s %255s", method, path) != 2)
-                return false;
-        for (size_t i = 0; i < ELEMENTS(fixed); i++)
-                if (str_equal(path, fixed[i].path)) {
-                        say(fd, fixed[i].answer);
-                        return i < 4;
-                }
-        if (str_equal(path, "/slow"))
-                wait_for_end(fd);
-        else if (str_equal(path, "/stall")) {
-                say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart");
-                wait_for_end(fd);
-        } else if (str_equal(path, "/big") || str_equal(path, "/big-chunked"))
-                say_big(fd, str_equal(path, "/big-chunked"));
-        else if (str_equal(path, "/headers"))
-                say_headers(fd, 500);
-        else if (str_equal(method, "HEAD"))
-                say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n");
-        else
-                say_echo(fd, request, size);
-        return true;
+static int begin(void **state) {
+        *(void **) &real_socket_action = dlsym(RTLD_NEXT, "curl_multi_socket_action");
+        *(void **) &real_version_info = dlsym(RTLD_NEXT, "curl_version_info");
+        return real_socket_action && real_version_info ? server_begin(state) : -1;
 }
 
-/* One whole request; 0: the end. */
-static size_t read_request(int fd, char *to, size_t room) {
-        size_t size = 0, body = 0;
-        const char *end, *length;
-        ssize_t n;
-
-        for (;;) {
-                n = recv(fd, to + size, room - 1 - size, 0);
-                if (n <= 0)
-                        return 0;
-                size += (size_t) n;
-                to[size] = 0;
-                end = strstr(to, "\r\n\r\n");
-                if (!end)
-                        continue;
-                length = strcasestr(to, "content-length:");
-                if (length)
-                        (void) sscanf(length + 15, "%zu", &body);
-                if (size >= (size_t) (end - to) + 4 + body)
-                        return size;
-        }
-}
-
-static void *serve_connection(void *userdata) {
-        Connection *c = userdata;
-        Server *s = c->server;
-        char request[65536];
-        size_t size;
-
-        do
-                size = read_request(c->fd, request, sizeof(request));
-        while (size > 0 && answer(c->fd, request, size));
-        (void) close(c->fd);
-        free(c);
-        atomic_fetch_sub(&s->n_open, 1);
-        return NULL;
-}
-
-static void *serve(void *userdata) {
-        Server *s = userdata;
-        pthread_attr_t detached;
-        pthread_t thread;
-        int fd;
-
-        (void) pthread_attr_init(&detached);
-        (void) pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
-        while ((fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
-                Connection *c = calloc(1, sizeof(Connection));
-
-                if (!c)
-                        break;
-                *c = (Connection){ s, fd };
-                atomic_fetch_add(&s->n_open, 1);
-                atomic_fetch_add(&s->n_accepted, 1);
-                if (pthread_create(&thread, &detached, serve_connection, c) != 0)
-                        break;
-        }
-        (void) pthread_attr_destroy(&detached);
-        return NULL;
-}
-
-static int server_begin(void **state) {
-        struct sockaddr_in address = { .sin_family = AF_INET,
-                                       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-        socklen_t size = sizeof(address);
-        Server *s = calloc(1, sizeof(Server));
-
-        if (!s || loop_block_signals(NULL) < 0)
-                return -1;
-        s->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (s->fd < 0 || bind(s->fd, (struct sockaddr *) &address, size) < 0 ||
-            listen(s->fd, 64) < 0 || getsockname(s->fd, (struct sockaddr *) &address, &size) < 0)
-                return -1;
-        s->port = ntohs(address.sin_port);
-        *state = s;
-        return pthread_create(&s->thread, NULL, serve, s);
-}
-
-static int server_end(void **state) {
-        Server *s = *state;
-
-        (void) shutdown(s->fd, SHUT_RDWR);
-        (void) pthread_join(s->thread, NULL);
-        (void) close(s->fd);
-        for (int i = 0; i < 5000 && atomic_load(&s->n_open) > 0; i++)
-                (void) usleep(1000);
-        if (atomic_load(&s->n_open) > 0)
-                return -1;
-        free(s);
-        return 0;
-}
-
-/* ---- the client's side ---- */
-
-typedef struct Answers {
-        HttpClient *client;
-        int n_done, n_ok, last_r;
-        unsigned status;
-        usec_t took_usec;
-        size_t body_bytes;
-        char body[4096], etag[64], text[256];
-        bool early, late;
-        bool free_client;
-        HttpTransfer *cancel; /* another one, to be cancelled by this one's end */
-} Answers;
-
-static void on_done(void *userdata, int r, HttpReply *reply, Error *err) {
-        Answers *a = userdata;
-
-        a->n_done++;
-        a->last_r = r;
-        if (r < 0) {
-                assert_null(reply);
-                assert_non_null(err);
-                (void) snprintf(a->text, sizeof(a->text), "%s", error_text(err));
-        } else {
-                assert_null(err);
-                a->n_ok++;
-                a->status = reply->status;
-                a->took_usec = reply->took_usec;
-                a->body_bytes = reply->body.size;
-                (void) snprintf(a->body, sizeof(a->body), "%s", buf_str(&reply->body));
-                (void) snprintf(a->etag, sizeof(a->etag), "%s",
-                                http_reply_header(reply, "ETAG") ?: "none");
-                a->early = http_reply_header(reply, "X-Early") != NULL;
-                a->late = http_reply_header(reply, "x-late") != NULL;
-        }
-        if (a->cancel) {
-                HttpTransfer *other = a->cancel;
-
-                a->cancel = NULL;
-                assert_null(http_cancel(other));
-        }
-        if (a->free_client)
-                a->client = http_client_free(a->client);
-}
-
-static HttpClient *client_new(sd_event *loop) {
-        _cleanup_(error_freep) Error *err = NULL;
-        HttpClient *client = NULL;
-
-        if (http_client_new(loop, &client, &err) < 0)
-                fail_msg("%s", error_text(err));
-        return client;
-}
-
-static void send_one(HttpClient *client, unsigned port, const char *path, HttpRequest request,
-                     Answers *a, HttpTransfer **ret) {
-        _cleanup_(error_freep) Error *err = NULL;
-        char url[512];
-
-        (void) snprintf(url, sizeof(url), "http://127.0.0.1:%u%s", port, path);
-        request.url = url;
-        request.method = request.method ?: "GET";
-        request.on_done = on_done;
-        request.userdata = a;
-        request.max_bytes = request.max_bytes ?: 4000;
-        if (http_send(client, &request, ret, &err) < 0)
-                fail_msg("%s", error_text(err));
-        /* Whatever lay on the stack is gone. */
-        memset(url, 0x55, sizeof(url));
-}
-
-/* One request from beginning to end. */
-static Answers get(sd_event *loop, HttpClient *client, const Server *s, const char *path,
-                   HttpRequest request) {
-        Answers a = { 0 };
-
-        send_one(client, s->port, path, request, &a, NULL);
-        assert_int_equal(a.n_done, 0);
-        loop_until(loop, &a.n_done, 1);
-        return a;
-}
-
-#define PLAIN                                                                                      \
-        (HttpRequest) {                                                                            \
-                .loopback_only = true                                                              \
-        }
+/* ---- requests ---- */
 
 static void test_answers(void **state) {
         _cleanup_(sd_event_unrefp) sd_event *loop = loop_new();
@@ -653,7 +448,8 @@ int main(void) {
                 cmocka_unit_test(test_broken_servers), cmocka_unit_test(test_refused_requests),
                 cmocka_unit_test(test_connections),    cmocka_unit_test(test_cancel),
                 cmocka_unit_test(test_free_client),    cmocka_unit_test(test_storm),
+                cmocka_unit_test(test_libraries),      cmocka_unit_test(test_failing_library),
         };
 
-        return cmocka_run_group_tests_name("http", tests, server_begin, server_end);
+        return cmocka_run_group_tests_name("http", tests, begin, server_end);
 }

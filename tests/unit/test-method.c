@@ -47,6 +47,7 @@ static void test_errors(_unused_ void **state) {
                 { CALL_WITH("Health", "{\"x\":1}"),
                   "InvalidParameter\",\"parameters\":{\"parameter\":\"x\"}" },
                 { CALL_WITH("Health", "[]"), "InvalidParameter" },
+                { CALL_WITH("Store", "{\"x\":1}"), "{\"parameter\":\"x\"}" },
                 { CALL_WITH("History", "{\"limit\":\"a\"}"),
                   "InvalidParameter\",\"parameters\":{\"parameter\":\"limit\"}" },
                 { CALL_WITH("History", "{\"limit\":-1}"), "{\"parameter\":\"limit\"}" },
@@ -89,6 +90,8 @@ static void test_errors(_unused_ void **state) {
         }
         raw_call(fd, CALL("Health"));
         assert_reply(fd, HEALTH_REPLY);
+        raw_call(fd, CALL("Store"));
+        assert_reply_has(fd, "{\"parameters\":{\"url\":\"s3://bucket/p\",\"remote\":true,");
         (void) close(fd);
         stop(&s);
 }
@@ -133,6 +136,7 @@ static int run_reader(const Setup *s) {
         ControlStatus status = { 0 };
         ControlHistory history = { 0 };
         ControlStarted started = { 0 };
+        ControlStore store = { 0 };
         ControlLogs logs = { 0 };
         ControlText text = { 0 };
         const DeployRecord *record;
@@ -171,6 +175,10 @@ static int run_reader(const Setup *s) {
                                 &(ControlRestartAsk){ 0 }, &control_text_table, &text, SEC(10),
                                 NULL) != -EPERM)
                 return 9;
+        if (control_client_call(client, "Store", NULL, NULL, &control_store_table, &store, SEC(10),
+                                NULL) < 0)
+                return 10;
+        json_table_done(&control_store_table, &store);
         return 0;
 }
 

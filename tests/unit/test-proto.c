@@ -203,6 +203,57 @@ static void test_status_round_trip(_unused_ void **state) {
         json_table_done(&control_status_table, &status);
 }
 
+static void test_store_round_trip(_unused_ void **state) {
+        static const char text[] =
+                "{\"url\":\"s3://b/p\",\"remote\":true,"
+                "\"credentials\":{\"source\":\"environment\",\"key_id\":\"****ABCD\",\"ends\":"
+                "\"x\","
+                "\"refreshed\":\"y\",\"error\":\"e\",\"failed\":\"f\",\"tried\":[\"one\",\"two\"]},"
+                "\"store\":{\"endpoint\":\"https://h\",\"region\":\"r\",\"etag_form\":\"bare\","
+                "\"clock\":\"c\",\"n_requests\":3,\"n_retries\":2,\"n_throttled\":1,"
+                "\"error\":\"d\",\"failed\":\"g\"}}";
+        _cleanup_(buf_done) Buf buf = BUF_INIT(LIMIT_REPLY_BYTES);
+        ControlStore store = { 0 };
+
+        assert_int_equal(
+                json_decode(text, strlen(text), &control_store_table, JSON_STRICT, &store, NULL),
+                0);
+        assert_string_equal(store.credentials.tried[1], "two");
+        assert_int_equal(store.store.n_retries, 2);
+        assert_int_equal(json_encode(&control_store_table, &store, &buf), 0);
+        assert_string_equal(buf_str(&buf), text);
+        json_table_done(&control_store_table, &store);
+
+        /* A folder has neither: null, and back. */
+        buf_clear(&buf);
+        store.url = strdup("file:///s");
+        assert_int_equal(json_encode(&control_store_table, &store, &buf), 0);
+        json_table_done(&control_store_table, &store);
+        assert_int_equal(json_decode(buf_str(&buf), buf.size, &control_store_table, JSON_STRICT,
+                                     &store, NULL),
+                         0);
+        assert_string_equal(store.url, "file:///s");
+        assert_null(store.credentials.source);
+        json_table_done(&control_store_table, &store);
+}
+
+static void assert_type_described(const char *type, const JsonTable *table) {
+        _cleanup_free_ char *head = str_format("type %s (", type);
+        const char *line = strstr(control_description, head), *end;
+        _cleanup_free_ char *text = NULL;
+
+        if (!line)
+                fail_msg("no type %s in the description", type);
+        end = strstr(line, "\n\n");
+        text = strndup(line, (size_t) (end - line));
+        for (const JsonField *f = table->fields; f->name; f++) {
+                _cleanup_free_ char *name = str_format("%s: ", f->name);
+
+                if (!strstr(text, name))
+                        fail_msg("%s: no %s in: %s", type, f->name, text);
+        }
+}
+
 static void assert_described(const char *method, const JsonTable *table) {
         _cleanup_free_ char *head = str_format("method %s(", method);
         const char *line = strstr(control_description, head), *end;
@@ -227,6 +278,9 @@ static void test_description(_unused_ void **state) {
         assert_described("Monitor", &control_status_table);
         assert_described("Health", &control_health_table);
         assert_described("Explain", &control_explain_table);
+        assert_described("Store", &control_store_table);
+        assert_type_described("Credentials", &credential_status_table);
+        assert_type_described("Bucket", &s3_status_table);
         assert_described("History", &control_history_ask_table);
         assert_described("History", &control_history_table);
         assert_described("Logs", &control_logs_ask_table);
@@ -254,6 +308,7 @@ int main(void) {
                 cmocka_unit_test(test_reply_parse),
                 cmocka_unit_test(test_parameters),
                 cmocka_unit_test(test_status_round_trip),
+                cmocka_unit_test(test_store_round_trip),
                 cmocka_unit_test(test_description),
         };
 

@@ -352,14 +352,14 @@ static void test_self_test(void **state) {
 }
 
 static void test_call_that_does_not_start(void **state) {
+        const StoreFetch fetch = { .fd = 1, .map_fd = -EBADF };
         StoreCall *call = NULL;
         Bench b;
 
         (void) state;
         bench_init(&b, PLANTED_HONEST, false);
         assert_int_equal(store_list(b.store, "", NULL, bench_on_done, &b, &call), -ENOBUFS);
-        assert_int_equal(store_fetch(b.store, "a", 0, NULL, 1, NULL, bench_on_done, &b, &call),
-                         -ENOBUFS);
+        assert_int_equal(store_fetch(b.store, "a", &fetch, bench_on_done, &b, &call), -ENOBUFS);
         assert_null(call);
         assert_int_equal(b.n_done, 0);
         bench_done(&b);

@@ -1,0 +1,747 @@
+#include "base/backoff.h"
+
+/* Retries wait for no time at all here. */
+#define backoff_chance() 0
+
+#include "net/transfer.c"
+
+#include <fcntl.h>
+
+#include "base/file.h"
+#include "fake-s3.h"
+
+#define MIB UINT64_C(1048576)
+#define BIG (20 * MIB + 123)
+
+typedef struct Fixture {
+        S3 s3;
+        int fd, map_fd;
+        Transfer *transfer;
+        int n_done, r, n_progress;
+        uint64_t size, told, cancel_at;
+        char etag[64], words[400];
+} Fixture;
+
+static void on_done(void *userdata, int r, const char *etag, uint64_t size, Error *err) {
+        Fixture *x = userdata;
+
+        x->transfer = NULL;
+        x->n_done++;
+        x->r = r;
+        x->size = size;
+        (void) snprintf(x->etag, sizeof(x->etag), "%s", etag ?: "");
+        (void) snprintf(x->words, sizeof(x->words), "%s", r < 0 ? error_text(err) : "");
+        assert_true((r < 0) == (err != NULL));
+}
+
+static void on_progress(void *userdata, uint64_t n_bytes, uint64_t size) {
+        Fixture *x = userdata;
+
+        x->n_progress++;
+        x->told = n_bytes;
+        assert_true(n_bytes <= size);
+        if (x->cancel_at && n_bytes >= x->cancel_at)
+                x->transfer = transfer_cancel(x->transfer);
+}
+
+static void set_up(Fixture *x, uint64_t size) {
+        *x = (Fixture){ .fd = file_memfd("object", "", 0), .map_fd = file_memfd("map", "", 0) };
+        x->s3.loop = loop_new();
+        fake_set_object(&x->s3, size, FAKE_ETAG, 1);
+}
+
+static void tear_down(Fixture *x) {
+        x->transfer = transfer_cancel(x->transfer);
+        assert_null(x->s3.calls);
+        fake_done(&x->s3);
+        closep(&x->fd);
+        closep(&x->map_fd);
+}
+#define _fixture_ _cleanup_(tear_down) Fixture
+
+static void begin(Fixture *x, const char *if_match) {
+        TransferSpec spec = { .key = FAKE_KEY,
+                              .fd = x->fd,
+                              .map_fd = x->map_fd,
+                              .if_match = if_match,
+                              .progress = on_progress,
+                              .done = on_done,
+                              .userdata = x };
+        Error *err = NULL;
+
+        assert_int_equal(transfer_fetch(&x->s3, &spec, &x->transfer, &err), 0);
+        assert_int_equal(x->n_done, 0);
+}
+
+static void run(Fixture *x, const char *if_match) {
+        x->n_done = 0;
+        x->s3.n_requests = 0;
+        x->s3.n_asked = 0;
+        begin(x, if_match);
+        loop_until(x->s3.loop, &x->n_done, 1);
+        assert_null(x->s3.calls);
+}
+
+static void assert_whole(const Fixture *x) {
+        uint8_t *data = calloc(1, x->s3.size + 2);
+        ssize_t n = pread(x->fd, data, x->s3.size + 1, 0);
+        Map map;
+
+        if (x->r < 0)
+                fail_msg("%s", x->words);
+        assert_int_equal(x->r, 0);
+        assert_int_equal(n, x->s3.size);
+        assert_int_equal(x->size, x->s3.size);
+        assert_string_equal(x->etag, x->s3.etag);
+        assert_int_equal(memcmp(data, x->s3.object, x->s3.size), 0);
+        free(data);
+        if (x->map_fd < 0)
+                return;
+        assert_int_equal(map_load(x->map_fd, &map), 0);
+        assert_string_equal(map.etag, x->s3.etag);
+        assert_true(map_is_whole(&map));
+}
+
+static void assert_words(const Fixture *x, int r, const char *words) {
+        assert_int_equal(x->r, r);
+        if (!strstr(x->words, words))
+                fail_msg("\"%s\" is not in \"%s\"", words, x->words);
+        assert_true(str_has_prefix(x->words, "fetch " FAKE_KEY ": "));
+}
+
+static void set_faults(Fixture *x, FakeFault *faults, size_t n) {
+        x->s3.faults = faults;
+        x->s3.n_faults = n;
+}
+
+/* ---- Content-Range ---- */
+
+static void test_parse_range(void **state) {
+        static const char *const bad[] = {
+                "",
+                "bytes",
+                "bytes ",
+                "bytes 0-1",
+                "bytes 0-1/",
+                "bytes 0-1/*",
+                "bytes */5",
+                "bytes 1-0/5",
+                "bytes 0-5/5",
+                "bytes -1-2/5",
+                "bytes 0-1/5 ",
+                "bytes 0--1/5",
+                "Bytes 0-1/5",
+                "bytes 0-1/99999999999999999999",
+                "bytes 0/1-5",
+                "bytes  0-1/5",
+                "bytes 0x0-1/5",
+                "bytes +0-1/5",
+        };
+        uint64_t begin_at, end, total;
+
+        (void) state;
+        assert_int_equal(transfer_parse_range("bytes 3-9/10", &begin_at, &end, &total), 0);
+        assert_int_equal(begin_at, 3);
+        assert_int_equal(end, 9);
+        assert_int_equal(total, 10);
+        assert_int_equal(transfer_parse_range("bytes 0-0/1", &begin_at, &end, &total), 0);
+        assert_int_equal(transfer_parse_range(NULL, &begin_at, &end, &total), -EINVAL);
+        for (size_t i = 0; i < ELEMENTS(bad); i++)
+                assert_int_equal(transfer_parse_range(bad[i], &begin_at, &end, &total), -EINVAL);
+}
+
+/* ---- as it should be ---- */
+
+static void test_sizes(void **state) {
+        static const uint64_t sizes[] = { 1,           4711,    MIB - 1,     MIB,      MIB + 1,
+                                          8 * MIB - 1, 8 * MIB, 8 * MIB + 1, 16 * MIB, BIG };
+
+        (void) state;
+        for (size_t i = 0; i < ELEMENTS(sizes); i++) {
+                _fixture_ x;
+
+                set_up(&x, sizes[i]);
+                run(&x, NULL);
+                assert_whole(&x);
+                assert_int_equal(x.told, sizes[i]);
+                /* No byte was asked for twice. */
+                assert_int_equal(x.s3.n_asked, MAX(sizes[i], MIB));
+                assert_null(x.s3.seen_match[0]);
+                if (sizes[i] > MIB)
+                        assert_string_equal(x.s3.seen_match[1], FAKE_ETAG);
+        }
+}
+
+static void test_parallel(void **state) {
+        _fixture_ x;
+
+        (void) state;
+        set_up(&x, 100 * MIB);
+        run(&x, FAKE_ETAG);
+        assert_whole(&x);
+        assert_int_equal(x.s3.n_most, TRANSFER_PARALLEL);
+        assert_int_equal(x.s3.n_requests, 14);
+        assert_string_equal(x.s3.seen_match[0], FAKE_ETAG);
+}
+
+static void test_empty(void **state) {
+        FakeFault whole[] = { { .how = FAKE_WHOLE } };
+
+        (void) state;
+        for (int i = 0; i < 2; i++) {
+                _fixture_ x;
+
+                set_up(&x, 0);
+                if (i == 1)
+                        set_faults(&x, whole, 1);
+                assert_int_equal(pwrite(x.fd, "old", 3, 0), 3);
+                run(&x, NULL);
+                assert_whole(&x);
+                assert_int_equal(x.s3.n_requests, i == 0 ? 2 : 1);
+                run(&x, NULL);
+                assert_whole(&x);
+        }
+}
+
+static void test_absent(void **state) {
+        _fixture_ x;
+
+        (void) state;
+        set_up(&x, 5);
+        free(TAKE_PTR(x.s3.object));
+        run(&x, NULL);
+        assert_int_equal(x.r, STORE_ABSENT);
+        assert_string_equal(x.etag, "");
+}
+
+static void test_refused(void **state) {
+        _fixture_ x;
+
+        (void) state;
+        set_up(&x, 5);
+        run(&x, FAKE_NEW);
+        assert_int_equal(x.r, STORE_REFUSED);
+        assert_int_equal(x.s3.n_requests, 1);
+}
+
+static void test_without_map(void **state) {
+        _fixture_ x;
+
+        (void) state;
+        set_up(&x, BIG);
+        closep(&x.map_fd);
+        x.map_fd = -EBADF;
+        assert_int_equal(pwrite(x.fd, "old", 3, (off_t) BIG + 7), 3);
+        run(&x, NULL);
+        assert_whole(&x);
+        run(&x, NULL);
+        assert_whole(&x);
+        assert_int_equal(x.s3.n_asked, BIG);
+}
+
+static void test_too_large(void **state) {
+        _fixture_ x;
+
+        (void) state;
+        set_up(&x, 2 * MIB);
+        x.s3.size = LIMIT_BUNDLE_BYTES + 1;
+        run(&x, NULL);
+        assert_words(&x, -EFBIG, "it has 1073741825 bytes, more than the maximum of 1073741824");
+}
+
+/* ---- cuts ---- */
+
+/* The rest is asked for, and nothing else. */
+static void test_cut_is_continued(void **state) {
+        FakeFault cut[] = { { FAKE_CUT, .nth = 3, .n = 5 * MIB + 17 } };
+        _fixture_ x;
+
+        (void) state;
+        set_up(&x, BIG);
+        set_faults(&x, cut, 1);
+        run(&x, NULL);
+        assert_whole(&x);
+        assert_int_equal(x.s3.n_asked, BIG + 8 * MIB - (5 * MIB + 17));
+}
+
+/* Of an object whose ETag nobody knows yet, what has come is nothing. */
+static void test_first_cut(void **state) {
+        FakeFault cut[] = { { FAKE_CUT, .nth = 1, .n = 300000 } };
+        _fixture_ x;
+
+        (void) state;
+        set_up(&x, BIG);
+        set_faults(&x, cut, 1);
+        run(&x, NULL);
+        assert_whole(&x);
+        assert_int_equal(x.s3.n_asked, BIG + MIB);
+}
+
+static void test_cut_behind_the_end(void **state) {
+        FakeFault cut[] = { { FAKE_CUT, .nth = 2, .n = 8 * MIB } };
+        _fixture_ x;
+
+        (void) state;
+        set_up(&x, BIG);
+        set_faults(&x, cut, 1);
+        run(&x, NULL);
+        assert_whole(&x);
+        assert_int_equal(x.s3.n_asked, BIG);
+}
+
+static void test_cut_always(void **state) {
+        FakeFault progress[] = { { FAKE_CUT, .n = 2 * MIB } };
+        FakeFault none[] = { { FAKE_CUT, .n = 1000 } };
+
+        (void) state;
+        for (int i = 0; i < 2; i++) {
+                _fixture_ x;
+
+                /* The first, which is cut as well, must come whole once. */
+                set_up(&x, BIG);
+                run(&x, NULL);
+                assert_int_equal(ftruncate(x.fd, (off_t) (2 * MIB)), 0);
+                set_faults(&x, i == 0 ? progress : none, 1);
+                x.s3.faults[0].nth = 0;
+                run(&x, NULL);
+                /* Not even the first: it is cut before anything is known. */
+                assert_words(&x, -ECONNRESET, "the fake says no");
+                assert_int_equal(x.s3.n_requests, RETRY_ATTEMPTS);
+        }
+}
+
+/* Each range is cut again and again, but each time more of it is there. */
+static void test_cut_with_progress(void **state) {
+        FakeFault cuts[40];
+        size_t n = 0;
+        _fixture_ x;
+
+        (void) state;
+        set_up(&x, BIG);
+        for (int i = 2; i <= 12; i++)
+                cuts[n++] = (FakeFault){ FAKE_CUT, .nth = i, .n = 2 * MIB };
+        set_faults(&x, cuts, n);
+        run(&x, NULL);
+        assert_whole(&x);
+        assert_int_equal(x.s3.n_requests, 12);
+}
+
+/* Where s3_send() begins again by itself, what came before is not counted twice. */
+static void test_again_within(void **state) {
+        FakeFault again[] = { { FAKE_AGAIN, .n = 3 * MIB } };
+        _fixture_ x;
+
+        (void) state;
+        set_up(&x, BIG);
+        set_faults(&x, again, 1);
+        run(&x, NULL);
+        assert_whole(&x);
+}
+
+/* ---- failures with words ---- */
+
+static void test_storm(void **state) {
+        FakeFault once[] = { { FAKE_STATUS, .nth = 2, .n = 503, .code = "SlowDown" } };
+        FakeFault always[] = { { FAKE_STATUS, .n = 503, .code = "SlowDown" } };
+        _fixture_ x;
+
+        (void) state;
+        set_up(&x, BIG);
+        set_faults(&x, once, 1);
+        run(&x, NULL);
+        assert_whole(&x);
+
+        assert_int_equal(ftruncate(x.map_fd, 0), 0);
+        set_faults(&x, always, 1);
+        run(&x, NULL);
+        assert_words(&x, -EAGAIN, "the fake says no");
+        assert_int_equal(x.s3.n_requests, RETRY_ATTEMPTS);
+}
+
+static void test_forbidden(void **state) {
+        FakeFault faults[] = { { FAKE_STATUS, .n = 403, .code = "AccessDenied" } };
+        _fixture_ x;
+
+        (void) state;
+        set_up(&x, BIG);
+        set_faults(&x, faults, 1);
+        run(&x, NULL);
+        assert_words(&x, -EAGAIN, "the fake says no");
+        assert_int_equal(x.s3.n_requests, 1);
+}
+
+static void test_no_space(void **state) {
+        FakeFault faults[] = { { FAKE_ERROR, .nth = 3, .r = -ENOSPC } };
+        FakeFault first[] = { { FAKE_ERROR, .r = -ENOSPC } };
+        _fixture_ x;
+
+        (void) state;
+        set_up(&x, BIG);
+        set_faults(&x, faults, 1);
+        run(&x, NULL);
+        assert_words(&x, -ENOSPC, "No space left on device: ");
+        assert_words(&x, -ENOSPC, " of its 20971643 bytes are still to come: make room for them");
+
+        assert_int_equal(ftruncate(x.map_fd, 0), 0);
+        set_faults(&x, first, 1);
+        run(&x, NULL);
+        assert_words(&x, -ENOSPC, "the fake says no");
+}
+
+/* What a server may not answer. Nothing of it is taken for a part of the object. */
+static void test_wrong_answers(void **state) {
+        static const struct {
+                FakeFault fault;
+                const char *words;
+        } cases[] = {
+                { { FAKE_ELSEWHERE, .nth = 1, .n = 1 }, "the server gave bytes from 1 on" },
+                { { FAKE_ELSEWHERE, .nth = 3, .n = 1 }, "the server gave bytes from " },
+                { { FAKE_NO_RANGE, .nth = 1 }, "bytes without saying which" },
+                { { FAKE_NO_RANGE, .nth = 2 }, "bytes without saying which" },
+                { { FAKE_NO_ETAG, .nth = 1 }, "no ETag" },
+                { { FAKE_NO_ETAG, .nth = 3 }, "no ETag" },
+                { { FAKE_WHOLE, .nth = 1 }, "more than the 1048576 bytes that were asked for" },
+                { { FAKE_WHOLE, .nth = 3 }, "more than the 8388608 bytes that were asked for" },
+                { { FAKE_ERROR, .nth = 2, .r = -EFBIG }, "more than the" },
+        };
+
+        (void) state;
+        for (size_t i = 0; i < ELEMENTS(cases); i++) {
+                FakeFault fault = cases[i].fault;
+                _fixture_ x;
+
+                set_up(&x, BIG);
+                set_faults(&x, &fault, 1);
+                run(&x, NULL);
+                assert_words(&x, -EBADMSG, cases[i].words);
+                set_faults(&x, NULL, 0);
+                run(&x, NULL);
+                assert_whole(&x);
+        }
+}
+
+/* A server that knows no ranges is good for what fits into the first one. */
+static void test_no_ranges(void **state) {
+        FakeFault faults[] = { { .how = FAKE_WHOLE } };
+        _fixture_ x;
+
+        (void) state;
+        set_up(&x, 777777);
+        set_faults(&x, faults, 1);
+        run(&x, NULL);
+        assert_whole(&x);
+        assert_int_equal(x.s3.n_requests, 1);
+}
+
+static void test_short_answers(void **state) {
+        FakeFault faults[] = { { FAKE_SHORT, .n = 3 * MIB - 1 } };
+        FakeFault first[] = { { FAKE_SHORT, .n = 10, .nth = 1 } };
+
+        (void) state;
+        for (int i = 0; i < 2; i++) {
+                _fixture_ x;
+
+                set_up(&x, BIG);
+                set_faults(&x, i == 0 ? faults : first, 1);
+                run(&x, NULL);
+                assert_whole(&x);
+        }
+}
+
+/* ---- another object ---- */
+
+static void test_replaced_between_ranges(void **state) {
+        (void) state;
+        for (int ignores = 0; ignores < 2; ignores++) {
+                FakeFault faults[] = { { FAKE_CHANGE, .nth = 3 } };
+                _fixture_ x;
+
+                set_up(&x, BIG);
+                x.s3.ignores_match = ignores;
+                set_faults(&x, faults, 1);
+                run(&x, NULL);
+                assert_int_equal(x.r, STORE_REFUSED);
+                assert_int_equal(x.s3.n_now, 0);
+
+                /* The same two files serve for the new one. */
+                set_faults(&x, NULL, 0);
+                run(&x, NULL);
+                assert_whole(&x);
+                assert_string_equal(x.etag, FAKE_NEW);
+        }
+}
+
+static void test_deleted_between_ranges(void **state) {
+        FakeFault faults[] = { { FAKE_ABSENT, .nth = 4 } };
+        _fixture_ x;
+
+        (void) state;
+        set_up(&x, BIG);
+        set_faults(&x, faults, 1);
+        run(&x, NULL);
+        assert_int_equal(x.r, STORE_ABSENT);
+}
+
+/* ---- going on ---- */
+
+/* Runs until the third range hangs, and cancels. */
+static void interrupt(Fixture *x) {
+        FakeFault faults[] = { { FAKE_HANG, .nth = 3 }, { FAKE_HANG, .nth = 4 } };
+
+        set_faults(x, faults, ELEMENTS(faults));
+        begin(x, NULL);
+        while (x->s3.n_now != 2 || x->s3.n_requests < 4)
+                assert_true(sd_event_run(x->s3.loop, UINT64_MAX) > 0);
+        x->transfer = transfer_cancel(x->transfer);
+        set_faults(x, NULL, 0);
+        assert_int_equal(x->n_done, 0);
+        assert_null(x->s3.calls);
+}
+
+static void test_resumed(void **state) {
+        _fixture_ x;
+
+        (void) state;
+        set_up(&x, BIG);
+        interrupt(&x);
+        run(&x, NULL);
+        assert_whole(&x);
+        assert_true(x.s3.n_asked < BIG - 5 * MIB);
+        assert_string_equal(x.s3.seen_match[0], FAKE_ETAG);
+        assert_int_equal(x.told, BIG);
+
+        /* All is there: it is asked whether it still is that. */
+        run(&x, FAKE_ETAG);
+        assert_whole(&x);
+        assert_int_equal(x.s3.n_requests, 1);
+        assert_int_equal(x.s3.n_asked, 1);
+}
+
+/* What came of a range that was under way counts, when it was cancelled. */
+static void test_resumed_within_range(void **state) {
+        FakeFault faults[] = {
+                { FAKE_CUT, .nth = 2, .n = 3 * MIB },
+                { FAKE_HANG, .nth = 5 },
+        };
+        _fixture_ x;
+
+        (void) state;
+        set_up(&x, BIG);
+        set_faults(&x, faults, ELEMENTS(faults));
+        begin(&x, NULL);
+        while (x.s3.n_now != 1 || x.s3.n_requests < 5)
+                assert_true(sd_event_run(x.s3.loop, UINT64_MAX) > 0);
+        x.transfer = transfer_cancel(x.transfer);
+        set_faults(&x, NULL, 0);
+        run(&x, NULL);
+        assert_whole(&x);
+        assert_true(x.s3.n_asked <= 5 * MIB);
+}
+
+static void test_replaced_between_runs(void **state) {
+        (void) state;
+        for (int ignores = 0; ignores < 2; ignores++) {
+                _fixture_ x;
+
+                set_up(&x, BIG);
+                interrupt(&x);
+                fake_set_object(&x.s3, 9 * MIB, FAKE_NEW, 9);
+                x.s3.ignores_match = ignores;
+                run(&x, NULL);
+                assert_whole(&x);
+                assert_int_equal(x.size, 9 * MIB);
+        }
+}
+
+static void test_replaced_and_pinned(void **state) {
+        _fixture_ x;
+
+        (void) state;
+        set_up(&x, BIG);
+        interrupt(&x);
+        fake_set_object(&x.s3, BIG, FAKE_NEW, 9);
+        run(&x, FAKE_ETAG);
+        assert_int_equal(x.r, STORE_REFUSED);
+        /* Pinned to the new one: the map of the old one is none. */
+        run(&x, FAKE_NEW);
+        assert_whole(&x);
+        assert_int_equal(x.s3.n_asked, BIG);
+}
+
+static void test_shrunk_between_runs(void **state) {
+        _fixture_ x;
+
+        (void) state;
+        set_up(&x, BIG);
+        interrupt(&x);
+        fake_set_object(&x.s3, 0, FAKE_NEW, 9);
+        x.s3.ignores_match = true;
+        run(&x, NULL);
+        assert_whole(&x);
+}
+
+static void test_damaged_map(void **state) {
+        _fixture_ x;
+
+        (void) state;
+        set_up(&x, BIG);
+        run(&x, NULL);
+        assert_int_equal(pwrite(x.map_fd, "X", 1, 9), 1);
+        run(&x, NULL);
+        assert_whole(&x);
+        assert_int_equal(x.s3.n_asked, BIG);
+
+        /* One record: only its range. */
+        assert_int_equal(pwrite(x.map_fd, "X", 1, MAP_HEAD_BYTES + MAP_RECORD_BYTES), 1);
+        run(&x, NULL);
+        assert_whole(&x);
+        assert_int_equal(x.s3.n_asked, 8 * MIB);
+        assert_int_equal(x.s3.first_offset, 8 * MIB);
+}
+
+/* A file that lost its end in a power cut, and one that something else was written behind. */
+static void test_file_of_another_length(void **state) {
+        _fixture_ x;
+
+        (void) state;
+        set_up(&x, BIG);
+        run(&x, NULL);
+        assert_int_equal(ftruncate(x.fd, (off_t) (10 * MIB)), 0);
+        run(&x, NULL);
+        assert_whole(&x);
+        assert_int_equal(x.s3.n_asked, BIG - 10 * MIB);
+
+        assert_int_equal(pwrite(x.fd, "more", 4, (off_t) BIG), 4);
+        run(&x, NULL);
+        assert_whole(&x);
+}
+
+/* ---- the map while it goes ---- */
+
+static void test_look(void **state) {
+        FakeFault faults[] = { { FAKE_HANG, .nth = 2 }, { FAKE_HANG, .nth = 3 } };
+        _fixture_ x;
+        Fetch *f;
+        Map map;
+
+        (void) state;
+        set_up(&x, BIG);
+        set_faults(&x, faults, ELEMENTS(faults));
+        begin(&x, NULL);
+        while (x.s3.n_requests < 4 || x.s3.n_now != 2)
+                assert_true(sd_event_run(x.s3.loop, UINT64_MAX) > 0);
+        f = fetch_of(x.transfer);
+        assert_int_equal(map_load(x.map_fd, &map), 0);
+        assert_int_equal(map.got[0], MIB);
+        on_slot_bytes(&f->slots[0], 12345);
+        fetch_look(x.transfer);
+        assert_int_equal(map_load(x.map_fd, &map), 0);
+        assert_int_equal(map.got[0], MIB + 12345);
+        /* It begins anew: what was noted is taken back. */
+        on_slot_restart(&f->slots[0]);
+        fetch_look(x.transfer);
+        assert_int_equal(map_load(x.map_fd, &map), 0);
+        assert_int_equal(map.got[0], MIB);
+}
+
+/* A map that cannot be written costs only the going on. */
+static void test_map_read_only(void **state) {
+        char path[64];
+        _fixture_ x;
+
+        (void) state;
+        set_up(&x, BIG);
+        run(&x, NULL);
+        (void) snprintf(path, sizeof(path), "/proc/self/fd/%d", x.map_fd);
+        closep(&x.fd);
+        x.fd = file_memfd("again", "", 0);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        closep(&x.map_fd);
+        x.map_fd = fd;
+        run(&x, NULL);
+        assert_int_equal(x.r, 0);
+}
+
+/* ---- cancel and progress ---- */
+
+static void test_cancel_in_progress(void **state) {
+        _fixture_ x;
+
+        (void) state;
+        set_up(&x, BIG);
+        x.cancel_at = BIG;
+        begin(&x, NULL);
+        while (x.transfer)
+                assert_true(sd_event_run(x.s3.loop, UINT64_MAX) > 0);
+        assert_int_equal(x.n_done, 0);
+        assert_int_equal(x.n_progress, 1);
+
+        x.cancel_at = 1;
+        FakeFault faults[] = { { FAKE_HANG, .nth = 3 } };
+        assert_int_equal(ftruncate(x.map_fd, 0), 0);
+        set_faults(&x, faults, 1);
+        begin(&x, NULL);
+        while (x.transfer)
+                assert_true(sd_event_run(x.s3.loop, UINT64_MAX) > 0);
+        assert_int_equal(x.n_done, 0);
+}
+
+static void test_cancel_at_any_time(void **state) {
+        (void) state;
+        for (int n = 0; n < 12; n++) {
+                FakeFault faults[] = { { FAKE_CUT, .nth = 3, .n = 1000 } };
+                _fixture_ x;
+
+                set_up(&x, BIG);
+                set_faults(&x, faults, 1);
+                begin(&x, NULL);
+                for (int i = 0; i < n && x.transfer; i++)
+                        assert_true(sd_event_run(x.s3.loop, UINT64_MAX) > 0);
+                x.transfer = transfer_cancel(x.transfer);
+                assert_null(x.s3.calls);
+                set_faults(&x, NULL, 0);
+                run(&x, NULL);
+                assert_whole(&x);
+        }
+        assert_null(transfer_cancel(NULL));
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_parse_range),
+                cmocka_unit_test(test_sizes),
+                cmocka_unit_test(test_parallel),
+                cmocka_unit_test(test_empty),
+                cmocka_unit_test(test_absent),
+                cmocka_unit_test(test_refused),
+                cmocka_unit_test(test_without_map),
+                cmocka_unit_test(test_too_large),
+                cmocka_unit_test(test_cut_is_continued),
+                cmocka_unit_test(test_first_cut),
+                cmocka_unit_test(test_cut_behind_the_end),
+                cmocka_unit_test(test_cut_always),
+                cmocka_unit_test(test_cut_with_progress),
+                cmocka_unit_test(test_again_within),
+                cmocka_unit_test(test_storm),
+                cmocka_unit_test(test_forbidden),
+                cmocka_unit_test(test_no_space),
+                cmocka_unit_test(test_wrong_answers),
+                cmocka_unit_test(test_no_ranges),
+                cmocka_unit_test(test_short_answers),
+                cmocka_unit_test(test_replaced_between_ranges),
+                cmocka_unit_test(test_deleted_between_ranges),
+                cmocka_unit_test(test_resumed),
+                cmocka_unit_test(test_resumed_within_range),
+                cmocka_unit_test(test_replaced_between_runs),
+                cmocka_unit_test(test_replaced_and_pinned),
+                cmocka_unit_test(test_shrunk_between_runs),
+                cmocka_unit_test(test_damaged_map),
+                cmocka_unit_test(test_file_of_another_length),
+                cmocka_unit_test(test_look),
+                cmocka_unit_test(test_map_read_only),
+                cmocka_unit_test(test_cancel_in_progress),
+                cmocka_unit_test(test_cancel_at_any_time),
+        };
+
+        return cmocka_run_group_tests_name("transfer", tests, NULL, NULL);
+}
