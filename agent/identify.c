@@ -30,12 +30,14 @@ static int on_again(sd_event_source *source _unused_, uint64_t usec _unused_, vo
 }
 
 static void failed(Identify *i, int r, const Error *err) {
-        if (!i->has_failed)
+        if (!i->has_failed && r != -EOPNOTSUPP)
                 log_warning("which instance this is: %s; asking again", error_text(err));
         i->has_failed = true;
         i->err = error_free(i->err);
         (void) error_set(&i->err, r, "%s", error_text(err));
         i->timer = sd_event_source_disable_unref(i->timer);
+        if (r == -EOPNOTSUPP)
+                return; /* AWS_EC2_METADATA_DISABLED: it will not be otherwise */
         (void) sd_event_add_time_relative(i->loop, &i->timer, CLOCK_BOOTTIME, AGAIN_USEC, SEC(1),
                                           on_again, i);
 }

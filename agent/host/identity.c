@@ -60,10 +60,8 @@ int identity_host(const Config *config, const char *instance, char **ret, Error 
 }
 
 bool identity_is_asked(const Config *config) {
-        if (config->identity.source == IDENTITY_NAME ||
-            !str_has_prefix(config->store.url ?: "", "s3://"))
-                return false;
-        return !config->host || !config->environment;
+        return config->identity.source != IDENTITY_NAME &&
+               str_has_prefix(config->store.url ?: "", "s3://");
 }
 
 int identity_read(int state_fd, char **ret) {

@@ -24,7 +24,8 @@
  * says what to configure. */
 int identity_host(const Config *config, const char *instance, char **ret, Error **reterr);
 
-/* Are the host's id and environment asked of the instance metadata service? */
+/* Is the instance metadata service asked which instance this is? Also where host and environment
+ * are configured: a clone has the configuration of what it was made of. */
 bool identity_is_asked(const Config *config);
 
 /* The instance that made the state below this folder; NULL where none is named. The caller frees

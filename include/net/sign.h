@@ -38,31 +38,32 @@ Signer *signer_new(void); /* NULL: no memory */
 Signer *signer_free(Signer *signer);
 DEFINE_CLEANUP(Signer, signer_free);
 
-/* Everything is borrowed. */
+/* Everything is borrowed. Refused as headers are host, the signer's own, those that curl may add,
+ * change or drop (accept, user-agent, expect, content-length, ...), and one without a value, which
+ * curl does not send. */
 typedef struct SignRequest {
         const char *method;
         const char *host; /* as it is sent: "bucket.s3.eu-west-1.amazonaws.com", "127.0.0.1:7480" */
         const char *path; /* encoded by sign_encode(), begins with '/' */
-        char *const *query; /* encoded "name=value" each, in any order; NULL: none */
-        char *const
-                *headers;    /* "Name: value", those that are to be signed; NULL: none. Never what
-                                curl may add or drop (accept, user-agent, expect, content-length) */
-        const char *payload; /* hexadecimal SHA-256 of the body, or SIGN_UNSIGNED_PAYLOAD */
+        char *const *query;   /* encoded "name=value" each, in any order; NULL: none */
+        char *const *headers; /* "Name: value", those that are to be signed; NULL: none */
+        const char *payload;  /* hexadecimal SHA-256 of the body, or SIGN_UNSIGNED_PAYLOAD */
         const char *region;
-        const char *service; /* "s3", "sts", "logs", ...; other paths than S3's are encoded a second
-                                time for the signature, as the rules want */
+        const char *service; /* "s3", "sts", "logs", ...; other paths than S3's are normalised and
+                                encoded a second time for the signature, as the rules want */
         const Credentials *credentials;
         usec_t now_usec; /* REALTIME, by the server's clock (skew corrected) */
 } SignRequest;
 
 /* Appends to *headers what the request needs beside its own: x-amz-date, x-amz-content-sha256 (s3),
- * x-amz-security-token (with a token), Authorization. -ENOMEM; -EINVAL with words: a header with a
- * line break, a path that does not begin with '/'. */
+ * x-amz-security-token (with a token), Authorization. *headers may be request->headers. -ENOMEM;
+ * -E2BIG; -EINVAL with words: a header that cannot be sent or is not to be signed, a path that is
+ * not encoded or does not begin with '/', a region that is no name. */
 int sign_headers(Signer *signer, const SignRequest *request, char ***headers, Error **reterr);
 
 /* The query of a presigned URL ("X-Amz-Algorithm=...&...&X-Amz-Signature=..."), the request's own
  * query included, appended to ret. valid_usec: 1 s to SIGN_PRESIGN_MAX_USEC. request->headers are
- * those that whoever uses the URL must send. */
+ * those that whoever uses the URL must send. S3's body is never covered, whatever payload says. */
 int sign_query(Signer *signer, const SignRequest *request, usec_t valid_usec, Buf *ret,
                Error **reterr);
 

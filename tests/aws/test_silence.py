@@ -44,7 +44,7 @@ def test_outage(scene):
     s = scene
     with Load(s.host, clients=2) as load:
         s.proxy.down()
-        s.host.wait_silent("127.0.0.1:%d" % s.proxy.port)
+        s.host.wait_silent("127.0.0.1", str(s.proxy.port))
         first = since(s.host)
         told_for_people(s.host, first)
         n = s.host.log().count("the store:")
@@ -106,7 +106,7 @@ def test_documents_deleted(scene, names):
     s = scene
     with s.bucket.lost(*names):
         if HEAD in names:
-            s.host.wait_silent("rollout.json")
+            s.host.wait_silent("head")
             told_for_people(s.host, since(s.host))
         s.host.kill()
         s.host.start()

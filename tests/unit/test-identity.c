@@ -73,11 +73,8 @@ static void when_it_is_asked(void **state) {
 
         (void) state;
         assert_true(identity_is_asked(&config));
-        config.host = name;
-        assert_true(identity_is_asked(&config)); /* the environment */
-        config.environment = name;
-        assert_false(identity_is_asked(&config));
-        config.host = NULL;
+        config.host = config.environment = name;
+        assert_true(identity_is_asked(&config));
         config.identity.source = IDENTITY_NAME;
         assert_false(identity_is_asked(&config));
         config.identity.source = IDENTITY_IMDS;
