@@ -40,11 +40,11 @@ def test_credentials_that_end_in_the_middle_of_an_upload(scene, imds):
         imds.give(s.bucket.server.key_id, s.bucket.server.secret, token="second")
         s.proxy.fault(times=None, when=lambda q: token_of(q) == "first", status=400, code="ExpiredToken")
 
-    s.proxy.fault(method="PUT", path="partNumber=", nth=2, before=end)
-    zip_path = noise_bundle(os.path.join(s.host.dir, "big.zip"), 40_000_000)
+    s.proxy.fault(method="PUT", path="partNumber=", nth=2, delay=11, before=end)  # later than what is never asked for twice in 10 s
+    zip_path = noise_bundle(os.path.join(s.host.dir, "big.zip"), 100_000_000)
     env = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None, "AWS_EC2_METADATA_DISABLED": None, **imds.environment, **s.through()}
     s.host.tendril("publish", zip_path, "--app", "shop", "--version", "big", env=env)
-    assert {token_of(x.request) for x in s.proxy.requests("PUT", "partNumber=")} == {"first", "second"}
+    assert {token_of(x.request) for x in s.proxy.requests("PUT", "partNumber=") if x.status == 200} == {"first", "second"}
     with open(zip_path, "rb") as f:
         assert s.bucket.get("applications/shop/versions/big/bundle") == f.read()
     assert s.bucket.uploads() == []
@@ -159,7 +159,7 @@ def test_credential_process(make_host, rgw_bucket):
     with open(answer, "w") as f:
         f.write("{")
     r = host.tendril("versions", "--app", "shop", env=env, check=False)
-    assert r.returncode != 0 and "credential_process" in r.stderr
+    assert r.returncode != 0 and "/bin/cat" in r.stderr
 
 
 def test_container_endpoint(make_host, rgw_bucket, imds):

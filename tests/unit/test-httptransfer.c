@@ -402,14 +402,16 @@ static void test_fresh(void **state) {
         assert_int_equal(atomic_load(&s->n_accepted), before + 4);
 }
 
+/* On a loop without the guard of 30 s, which would see the clock jump too. */
 static int n_connections_after(Server *s, long long seconds) {
-        _cleanup_(sd_event_unrefp) sd_event *loop = loop_new();
-        _cleanup_(http_client_freep) HttpClient *client = client_new(loop);
+        _cleanup_(sd_event_unrefp) sd_event *loop = NULL;
+        _cleanup_(http_client_freep) HttpClient *client = NULL;
         int before = atomic_load(&s->n_accepted);
 
+        assert_true(sd_event_new(&loop) >= 0);
+        client = client_new(loop);
         assert_int_equal(get(loop, client, s, "/ok", (HttpRequest){ 0 }).last_r, 0);
         atomic_fetch_add(&skew_seconds, seconds);
-        (void) sd_event_run(loop, 0); /* it sees the clock again */
         assert_int_equal(get(loop, client, s, "/ok", (HttpRequest){ 0 }).last_r, 0);
         return atomic_load(&s->n_accepted) - before;
 }
