@@ -80,6 +80,7 @@ SOURCES := \
         agent/net/identity.c \
         agent/net/imds.c \
         agent/net/map.c \
+        agent/net/multipart.c \
         agent/net/profile.c \
         agent/net/provider.c \
         agent/net/provider_container.c \

@@ -1,6 +1,7 @@
 #include "net/transfer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -439,6 +440,19 @@ static int check_piece(const Slot *slot, const Piece *piece, uint64_t came, Erro
         return 0;
 }
 
+/* All of it at once: a disk that is too full says so now, not after most of it has come. The length
+ * stays what was written. Where a file system cannot do that, writing will tell. */
+static int take_room(const Fetch *f) {
+        int fd = f->base.spec.fd, r = 0;
+
+        if (f->map.size > 0 && fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t) f->map.size) < 0)
+                r = -errno;
+        if (r != -ENOSPC && r != -EDQUOT)
+                return 0;
+        (void) !ftruncate(fd, 0); /* gives back what it got */
+        return r;
+}
+
 /* The first answer of a run. */
 static int confirm(Fetch *f, const char *etag, uint64_t size, Error **reterr) {
         int r;
@@ -453,6 +467,9 @@ static int confirm(Fetch *f, const char *etag, uint64_t size, Error **reterr) {
                                  (unsigned long long) LIMIT_BUNDLE_BYTES);
         if (r < 0)
                 return error_set(reterr, -EBADMSG, "the server's ETag is none");
+        r = take_room(f);
+        if (r < 0)
+                return r;
         if (has_map(f))
                 (void) map_store(f->base.spec.map_fd, &f->map);
         return 0;

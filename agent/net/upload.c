@@ -8,6 +8,7 @@
 #include "base/backoff.h"
 #include "base/digest.h"
 #include "base/str.h"
+#include "net/multipart.h"
 #include "net/s3header.h"
 #include "net/transferbase.h"
 
@@ -27,7 +28,6 @@
 /* Unfinished uploads of the same key: how old one must be, and how many are looked at. */
 #define OLD_USEC   SEC(24 * 3600)
 #define LOOKS_MOST 16
-#define NAME_BYTES 2048
 
 typedef struct Upload Upload;
 
@@ -61,8 +61,9 @@ struct Upload {
         sd_event_source *timer;
         RetryState retry;
         RetryQuota quota;
-        int r; /* how it ends, once it is aborted */
+        int r; /* how it ends, once it is aborted or read back */
         Error *err;
+        char whole_md5[MULTIPART_MD5_SIZE]; /* where it is sent by one PUT; "": not known */
 };
 
 static Upload *upload_of(Transfer *t) {
@@ -187,46 +188,47 @@ static void upload_unexpected(Upload *u, int r) {
         upload_fail(u, r, own);
 }
 
+/* ---- reading back ---- */
+
+/* NULL: not known. */
+static char *expected_etag(const Upload *u) {
+        if (!is_single(u))
+                return multipart_etag(u->etags, u->n_parts);
+        return u->whole_md5[0] ? strdup(u->whole_md5) : NULL;
+}
+
+static void on_read_back(void *userdata, int r, const S3Answer *answer, _unused_ Error *err) {
+        Upload *u = userdata;
+        _cleanup_free_ char *expected = expected_etag(u);
+
+        u->call = NULL;
+        if (r == 0 && expected && str_equal(answer->etag, expected))
+                upload_end(u, 0, expected, NULL);
+        else
+                upload_give_up(u, u->r, TAKE_PTR(u->err));
+}
+
+static int send_head(Upload *u, S3Done done, Error **reterr) {
+        S3Request request = {
+                .method = "HEAD",
+                .key = u->base.key,
+                .max_bytes = LIMIT_XML_ERROR_BYTES,
+                .on_done = done,
+                .userdata = u,
+        };
+
+        return s3_send(u->base.s3, &request, &u->call, reterr);
+}
+
+/* The last request was sent, and its answer did not come: what stands there now tells whether it
+ * was done. */
+static void upload_lost(Upload *u, int r, const Error *err) {
+        u->r = error_set(&u->err, r, "upload %s: %s", u->base.key, error_text(err));
+        if (send_head(u, on_read_back, NULL) < 0)
+                upload_give_up(u, r, TAKE_PTR(u->err));
+}
+
 /* ---- completing ---- */
-
-static int append_escaped(Buf *text, const char *etag) {
-        int r = 0;
-
-        for (; *etag && r == 0; etag++)
-                switch (*etag) {
-                case '&':
-                        r = buf_append_str(text, "&amp;");
-                        break;
-                case '<':
-                        r = buf_append_str(text, "&lt;");
-                        break;
-                case '>':
-                        r = buf_append_str(text, "&gt;");
-                        break;
-                case '"':
-                        r = buf_append_str(text, "&quot;");
-                        break;
-                default:
-                        r = buf_append(text, etag, 1);
-                        break;
-                }
-        return r;
-}
-
-static int make_list(const Upload *u, Buf *text) {
-        int r;
-
-        r = buf_append_str(text, "<CompleteMultipartUpload "
-                                 "xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
-        for (size_t i = 0; i < u->n_parts && r == 0; i++) {
-                r = buf_printf(text, "<Part><PartNumber>%zu</PartNumber><ETag>&quot;", i + 1);
-                if (r == 0)
-                        r = append_escaped(text, u->etags[i]);
-                if (r == 0)
-                        r = buf_append_str(text, "&quot;</ETag></Part>");
-        }
-        return r == 0 ? buf_append_str(text, "</CompleteMultipartUpload>") : r;
-}
 
 static void on_completed(void *userdata, int r, const S3Answer *answer, Error *err);
 
@@ -250,7 +252,7 @@ static int send_complete(Upload *u, Error **reterr) {
         };
         int r;
 
-        r = query ? make_list(u, &text) : -ENOMEM;
+        r = query ? multipart_list(u->etags, u->n_parts, &text) : -ENOMEM;
         if (r < 0)
                 return error_set(reterr, r, "complete: %s", strerror(-r));
         request.body = buf_str(&text);
@@ -313,19 +315,6 @@ static void on_etag(void *userdata, int r, const S3Answer *answer, Error *err) {
         upload_fail(u, r, own);
 }
 
-/* Ceph RGW 16 completes an upload without telling the ETag. */
-static int ask_etag(Upload *u, Error **reterr) {
-        S3Request request = {
-                .method = "HEAD",
-                .key = u->base.key,
-                .max_bytes = LIMIT_XML_ERROR_BYTES,
-                .on_done = on_etag,
-                .userdata = u,
-        };
-
-        return s3_send(u->base.s3, &request, &u->call, reterr);
-}
-
 static void completed(Upload *u, const S3Answer *answer) {
         static const char *const names[] = { "ETag" };
         _cleanup_free_ char *text = NULL, *etag = NULL;
@@ -344,7 +333,8 @@ static void completed(Upload *u, const S3Answer *answer) {
                 upload_end(u, 0, etag, NULL);
                 return;
         }
-        r = ask_etag(u, &own);
+        /* Ceph RGW 16 completes an upload without telling the ETag. */
+        r = send_head(u, on_etag, &own);
         if (r < 0)
                 upload_fail(u, r, own);
 }
@@ -355,6 +345,8 @@ static void on_completed(void *userdata, int r, const S3Answer *answer, Error *e
         u->call = NULL;
         if (r == 0)
                 completed(u, answer);
+        else if (r < 0 && !answer->reply)
+                upload_lost(u, r, err);
         else if (r < 0)
                 upload_fail_as(u, r, err);
         else if (r == S3_REFUSED)
@@ -377,6 +369,8 @@ static void single_done(Upload *u, int r, const S3Answer *answer, const Error *e
                 upload_fail(u, r, own);
         } else if (r == S3_REFUSED)
                 upload_end(u, STORE_REFUSED, NULL, NULL);
+        else if (r < 0 && !answer->reply)
+                upload_lost(u, r, err);
         else if (r < 0)
                 upload_fail_as(u, r, err);
         else
@@ -474,6 +468,7 @@ static int hashed(Upload *u, Error **reterr) {
         digest_final_hex(u->sha256, sha256);
         if (u->md5)
                 digest_final_md5(u->md5, md5);
+        (void) multipart_md5(md5, u->whole_md5);
         stop_hashing(u);
         if (!sha256[0])
                 return error_set(reterr, -EIO, "compute the digest of part %zu", part->number);
@@ -613,18 +608,6 @@ static void upload_create(Upload *u) {
 
 /* ---- what killed runs left ---- */
 
-/* "2026-08-01T12:00:00.000Z": S3 writes thousandths. */
-static bool is_old(const char *initiated, usec_t now) {
-        char text[TIME_RFC3339_SIZE] = "";
-        usec_t then;
-
-        if (!initiated || strlen(initiated) < TIME_RFC3339_SIZE - 2)
-                return false;
-        memcpy(text, initiated, TIME_RFC3339_SIZE - 2);
-        text[TIME_RFC3339_SIZE - 2] = 'Z';
-        return time_parse(text, &then) == 0 && now > then && now - then > OLD_USEC;
-}
-
 static void look_for_old(Upload *u);
 
 static void on_old_aborted(void *userdata, _unused_ int r, _unused_ const S3Answer *answer,
@@ -656,7 +639,7 @@ static bool listed(Upload *u, const S3Answer *answer) {
 
         free(u->marker);
         u->marker = strdup(id);
-        if (!is_old(initiated, answer->date_usec))
+        if (!multipart_is_old(initiated, answer->date_usec, OLD_USEC))
                 look_for_old(u);
         else if (send_abort(u, id, on_old_aborted, u, &u->call) < 0)
                 return false;

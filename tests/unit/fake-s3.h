@@ -61,6 +61,7 @@ struct S3 {
         uint8_t *object; /* NULL: absent */
         uint64_t size;
         const char *etag;
+        const char *head_etag; /* of HEAD; NULL: FAKE_NEW "-3" */
         bool ignores_match;
         FakeFault *faults;
         size_t n_faults;
@@ -234,6 +235,8 @@ static void fake_get(S3Call *c, const FakeFault *fault) {
 
         if (str_equal(c->request.method, "HEAD")) {
                 a.etag = fault && fault->how == FAKE_NO_ETAG ? NULL : FAKE_NEW "-3";
+                if (s3->head_etag)
+                        a.etag = s3->head_etag;
                 fake_end(c, 0, &a);
                 return;
         }

@@ -3,9 +3,19 @@
 /* Retries wait for no time at all here. */
 #define backoff_chance() 0
 
-#include "net/transfer.c"
-
+/* A disk that is full, where a test wants one. */
+#include <errno.h>
 #include <fcntl.h>
+
+static int disk_errno;
+
+static int disk_fallocate(int fd, int mode, off_t offset, off_t size) {
+        errno = disk_errno;
+        return disk_errno ? -1 : (fallocate) (fd, mode, offset, size);
+}
+#define fallocate(fd, mode, offset, size) disk_fallocate(fd, mode, offset, size)
+
+#include "net/transfer.c"
 
 #include "base/file.h"
 #include "fake-s3.h"
@@ -388,6 +398,31 @@ static void test_no_space(void **state) {
         assert_words(&x, -ENOSPC, "the fake says no");
 }
 
+/* Before all of it comes in vain. */
+static void test_no_room(void **state) {
+        struct stat st;
+
+        (void) state;
+        for (int i = 0; i < 2; i++) {
+                _fixture_ x;
+
+                set_up(&x, BIG);
+                disk_errno = i == 0 ? ENOSPC : EOPNOTSUPP;
+                run(&x, NULL);
+                disk_errno = 0;
+                assert_int_equal(x.s3.n_requests, i == 0 ? 1 : 4);
+                assert_int_equal(fstat(x.map_fd, &st), 0);
+                if (i == 0)
+                        assert_int_equal(st.st_size, 0);
+                else
+                        assert_whole(&x);
+                if (i == 0)
+                        assert_words(&x, -ENOSPC, "20971643 of its 20971643 bytes are still to");
+                run(&x, NULL);
+                assert_whole(&x);
+        }
+}
+
 /* What a server may not answer. Nothing of it is taken for a part of the object. */
 static void test_wrong_answers(void **state) {
         static const struct {
@@ -725,6 +760,7 @@ int main(void) {
                 cmocka_unit_test(test_storm),
                 cmocka_unit_test(test_forbidden),
                 cmocka_unit_test(test_no_space),
+                cmocka_unit_test(test_no_room),
                 cmocka_unit_test(test_wrong_answers),
                 cmocka_unit_test(test_no_ranges),
                 cmocka_unit_test(test_short_answers),
