@@ -429,26 +429,27 @@ static void read_desired(Pipeline *p) {
 
 /* ---- the head ---- */
 
-static void take_head(Pipeline *p, const StoreReply *reply) {
+static int take_head(Pipeline *p, const StoreReply *reply, Error **reterr) {
         Watch *w = &p->watch;
         HeadDocument head = { 0 };
-        _cleanup_(error_freep) Error *err = NULL;
+        int r;
 
-        if (document_decode("rollout.json", reply->body, reply->body_size, &head_document_table,
-                            &head, &err) < 0) {
-                log_warning("%s; what runs goes on running", error_text(err));
-                return;
-        }
+        r = document_decode("rollout.json", reply->body, reply->body_size, &head_document_table,
+                            &head, reterr);
+        if (r < 0)
+                return r;
         json_table_done(&head_document_table, &w->head);
         w->head = head;
         w->has_head = true;
         free(w->head_etag);
         w->head_etag = strdup(reply->etag);
+        return 0;
 }
 
 static void on_head(void *userdata, int r, const StoreReply *reply, Error *err) {
         Pipeline *p = userdata;
         Watch *w = &p->watch;
+        _cleanup_(error_freep) Error *own = NULL;
         usec_t now = pipeline_now(p);
 
         w->call = NULL;
@@ -460,10 +461,15 @@ static void on_head(void *userdata, int r, const StoreReply *reply, Error *err) 
                 broken(p, "the environment's head", -ENOENT, NULL);
                 return;
         }
+        if (r == 0) {
+                r = take_head(p, reply, &own);
+                if (r < 0) {
+                        broken(p, "read the head", r, own);
+                        return;
+                }
+        }
         if (r != STORE_ABSENT)
                 store_said(p, true, NULL);
-        if (r == 0)
-                take_head(p, reply);
         /* What was refused may have passed: a helper that died, a version that was not published.
          */
         if (w->refused && now - w->refused_usec >= REFUSED_POLLS * p->config->poll_usec) {

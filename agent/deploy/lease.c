@@ -61,7 +61,9 @@ static int write_lane(Pipeline *p, LaneWrite how, LaneDecision decision, StoreDo
                                     .self = p->spec.host,
                                     .fresh = fresh,
                                     .step = p->state->attempt.stage,
-                                    .revision = p->state->attempt.target.revision };
+                                    /* a bundle deployed by hand has none of its own */
+                                    .revision = p->state->attempt.target.revision
+                                                        ?: p->watch.head.revision };
         bool absent = how == LANE_WRITE_TAKE && decision == LANE_TAKE_ABSENT;
         int r;
 

@@ -133,8 +133,7 @@ typedef struct Slot {
         Fetch *fetch;
         S3Call *call;
         sd_event_source *timer;
-        size_t range;
-        HttpFile file; /* what is asked for: where it begins, how much */
+        HttpFile file; /* what is asked for, in one range or several that follow each other */
         uint64_t came; /* in this try */
         RetryState retry;
 } Slot;
@@ -142,8 +141,9 @@ typedef struct Slot {
 struct Fetch {
         Transfer base;
         Map map;
-        bool confirmed; /* an answer of this run was of map's object */
-        bool no_range;  /* ask for the object as a whole: it is empty */
+        uint32_t stored[MAP_RANGES_MAX]; /* what the map file says */
+        bool confirmed;                  /* an answer of this run was of map's object */
+        bool no_range;                   /* ask for the object as a whole: it is empty */
         RetryQuota quota;
         Slot slots[TRANSFER_PARALLEL];
 };
@@ -156,29 +156,21 @@ static bool slot_is_idle(const Slot *slot) {
         return !slot->call && !slot->timer;
 }
 
-/* How much of its range was there when it was asked. */
-static uint32_t slot_begin(const Slot *slot) {
-        return (uint32_t) (slot->file.offset - slot->range * TRANSFER_RANGE_BYTES);
-}
-
-/* The same now. */
-static uint64_t slot_have(const Slot *slot) {
-        return slot_begin(slot) + slot->came;
-}
-
 static bool has_map(const Fetch *f) {
         return f->base.spec.map_fd >= 0;
 }
 
-/* A map that cannot be written says less than there is, which costs time and nothing else. */
-static void note(Fetch *f, size_t range, uint64_t got) {
-        uint32_t n = (uint32_t) MIN(got, (uint64_t) map_range_bytes(&f->map, range));
+/* So much of what was asked for is there: it is said of each range of it. */
+static void note(Fetch *f, const Slot *slot, uint64_t came) {
+        uint64_t end = slot->file.offset + slot->file.bytes, upto = slot->file.offset + came;
 
-        if (f->map.got[range] == n)
-                return;
-        f->map.got[range] = n;
-        if (has_map(f))
-                (void) map_store_range(f->base.spec.map_fd, &f->map, range);
+        for (size_t i = slot->file.offset / TRANSFER_RANGE_BYTES;
+             i < f->map.n_ranges && i * TRANSFER_RANGE_BYTES < end; i++) {
+                uint64_t begin = i * TRANSFER_RANGE_BYTES;
+                uint64_t reached = MAX(begin, MAX(upto, slot->file.offset)) - begin;
+
+                f->map.got[i] = (uint32_t) MIN(reached, (uint64_t) map_range_bytes(&f->map, i));
+        }
 }
 
 /* What came of ranges that are still under way. An answer is known to be of the right place only
@@ -187,29 +179,29 @@ static void note(Fetch *f, size_t range, uint64_t got) {
 static void note_slots(Fetch *f) {
         for (size_t i = 0; i < TRANSFER_PARALLEL; i++)
                 if (f->confirmed && f->slots[i].call)
-                        note(f, f->slots[i].range, slot_have(&f->slots[i]));
+                        note(f, &f->slots[i], f->slots[i].came);
+}
+
+/* A map that cannot be written says less than there is, which costs time and nothing else. */
+static void save(Fetch *f) {
+        for (size_t i = 0; has_map(f) && i < f->map.n_ranges; i++)
+                if (f->stored[i] != f->map.got[i] &&
+                    map_store_range(f->base.spec.map_fd, &f->map, i) == 0)
+                        f->stored[i] = f->map.got[i];
 }
 
 static void fetch_look(Transfer *t) {
         note_slots(fetch_of(t));
+        save(fetch_of(t));
 }
 
-static bool fetch_count(const Transfer *t, uint64_t *ret_done, uint64_t *ret_size) {
-        const Fetch *f = (const Fetch *) t;
-        uint64_t n = map_have(&f->map), got, have;
+static bool fetch_count(Transfer *t, uint64_t *ret_done, uint64_t *ret_size) {
+        Fetch *f = fetch_of(t);
 
-        if (!f->confirmed)
-                return false;
-        for (size_t i = 0; i < TRANSFER_PARALLEL; i++) {
-                if (!f->slots[i].call)
-                        continue;
-                got = f->map.got[f->slots[i].range];
-                have = slot_have(&f->slots[i]);
-                n += MAX(have, got) - got;
-        }
-        *ret_done = MIN(n, f->map.size);
+        note_slots(f);
+        *ret_done = map_have(&f->map);
         *ret_size = f->map.size;
-        return true;
+        return f->confirmed;
 }
 
 static void slot_clear(Slot *slot) {
@@ -221,7 +213,7 @@ static void slot_clear(Slot *slot) {
 static void fetch_stop(Transfer *t) {
         Fetch *f = fetch_of(t);
 
-        note_slots(f);
+        fetch_look(t);
         for (size_t i = 0; i < TRANSFER_PARALLEL; i++)
                 slot_clear(&f->slots[i]);
 }
@@ -297,19 +289,13 @@ static int slot_send(Slot *slot, Error **reterr) {
         return s3_send(f->base.s3, &request, &slot->call, reterr);
 }
 
-static int slot_ask(Slot *slot, size_t range, uint64_t offset, uint64_t bytes, Error **reterr) {
-        slot->range = range;
+static int slot_ask(Slot *slot, uint64_t offset, uint64_t bytes, Error **reterr) {
         slot->file = (HttpFile){ .fd = slot->fetch->base.spec.fd, offset, bytes };
         return slot_send(slot, reterr);
 }
 
-/* The rest of a range, at most so many bytes. */
-static int slot_ask_rest(Slot *slot, size_t range, uint64_t most, Error **reterr) {
-        const Map *map = &slot->fetch->map;
-        uint64_t left = map_range_bytes(map, range) - map->got[range];
-
-        return slot_ask(slot, range, range * TRANSFER_RANGE_BYTES + map->got[range],
-                        MIN(left, most), reterr);
+static uint64_t range_left(const Map *map, size_t range) {
+        return map_range_bytes(map, range) - map->got[range];
 }
 
 static int ask_first(Fetch *f, Error **reterr) {
@@ -317,28 +303,56 @@ static int ask_first(Fetch *f, Error **reterr) {
 
         f->confirmed = false;
         if (!map->etag[0])
-                return slot_ask(&f->slots[0], 0, 0, FIRST_BYTES, reterr);
+                return slot_ask(&f->slots[0], 0, FIRST_BYTES, reterr);
         for (size_t i = 0; i < map->n_ranges; i++)
-                if (map->got[i] < map_range_bytes(map, i))
-                        return slot_ask_rest(&f->slots[0], i, FIRST_BYTES, reterr);
+                if (range_left(map, i) > 0)
+                        return slot_ask(&f->slots[0], i * TRANSFER_RANGE_BYTES + map->got[i],
+                                        MIN(range_left(map, i), FIRST_BYTES), reterr);
         /* All is there: whether it still is that object. */
-        return slot_ask(&f->slots[0], map->n_ranges - 1, map->size - 1, 1, reterr);
+        return slot_ask(&f->slots[0], map->size - 1, 1, reterr);
 }
 
 static bool range_is_asked(const Fetch *f, size_t range) {
-        for (size_t i = 0; i < TRANSFER_PARALLEL; i++)
-                if (!slot_is_idle(&f->slots[i]) && f->slots[i].range == range)
+        uint64_t begin = range * TRANSFER_RANGE_BYTES, end = begin + TRANSFER_RANGE_BYTES;
+
+        for (size_t i = 0; i < TRANSFER_PARALLEL; i++) {
+                const HttpFile *file = &f->slots[i].file;
+
+                if (!slot_is_idle(&f->slots[i]) && file->offset < end &&
+                    begin < file->offset + file->bytes)
                         return true;
+        }
         return false;
 }
 
-static bool next_range(const Fetch *f, size_t *ret) {
+/* The fewer bytes are left, the smaller are the pieces: few requests, and all slots end together.
+ */
+static uint64_t piece_bytes(const Fetch *f) {
+        uint64_t left = 0;
+
         for (size_t i = 0; i < f->map.n_ranges; i++)
-                if (f->map.got[i] < map_range_bytes(&f->map, i) && !range_is_asked(f, i)) {
-                        *ret = i;
-                        return true;
-                }
-        return false;
+                if (!range_is_asked(f, i))
+                        left += range_left(&f->map, i);
+        return MAX(left / (2 * TRANSFER_PARALLEL), TRANSFER_RANGE_BYTES);
+}
+
+/* What is missing and not asked for: the rest of a range, and whole ones behind it. False: none. */
+static bool next_piece(const Fetch *f, uint64_t *ret_offset, uint64_t *ret_bytes) {
+        const Map *map = &f->map;
+        uint64_t most = piece_bytes(f), bytes;
+        size_t i = 0;
+
+        while (i < map->n_ranges && (range_left(map, i) == 0 || range_is_asked(f, i)))
+                i++;
+        if (i == map->n_ranges)
+                return false;
+        *ret_offset = i * TRANSFER_RANGE_BYTES + map->got[i];
+        bytes = range_left(map, i);
+        for (i++; i < map->n_ranges && bytes < most && map->got[i] == 0 && !range_is_asked(f, i);
+             i++)
+                bytes += range_left(map, i);
+        *ret_bytes = bytes;
+        return true;
 }
 
 static int finish(Fetch *f, Error **reterr) {
@@ -353,13 +367,13 @@ static int finish(Fetch *f, Error **reterr) {
 }
 
 static void fetch_go_on(Fetch *f) {
+        uint64_t offset, bytes;
         Error *err = NULL;
-        size_t range;
         int r = 0;
 
         for (size_t i = 0; i < TRANSFER_PARALLEL && r >= 0; i++)
-                if (slot_is_idle(&f->slots[i]) && next_range(f, &range))
-                        r = slot_ask_rest(&f->slots[i], range, TRANSFER_RANGE_BYTES, &err);
+                if (slot_is_idle(&f->slots[i]) && next_piece(f, &offset, &bytes))
+                        r = slot_ask(&f->slots[i], offset, bytes, &err);
         if (r >= 0 && !map_is_whole(&f->map))
                 return;
         if (r >= 0)
@@ -375,6 +389,7 @@ static void fetch_go_on(Fetch *f) {
 /* The map first: it may not speak of bytes that are not there. */
 static int forget(Fetch *f, Error **reterr) {
         f->map = (Map){ 0 };
+        memset(f->stored, 0, sizeof(f->stored));
         f->no_range = false;
         if (has_map(f) && ftruncate(f->base.spec.map_fd, 0) < 0)
                 return error_set(reterr, -errno, "truncate the map: %s", strerror(errno));
@@ -479,7 +494,7 @@ static int confirm(Fetch *f, const char *etag, uint64_t size, Error **reterr) {
  * believed so. */
 static void slot_disbelieve(const Slot *slot) {
         if (slot->fetch->confirmed)
-                note(slot->fetch, slot->range, slot_begin(slot));
+                note(slot->fetch, slot, 0);
 }
 
 static void slot_fail(Slot *slot, int r, Error *err) {
@@ -509,8 +524,8 @@ static void slot_got(Slot *slot, const S3Answer *answer) {
                 return;
         }
 
-        if (f->map.n_ranges > 0)
-                note(f, slot->range, slot_begin(slot) + piece.bytes);
+        note(f, slot, piece.bytes);
+        save(f);
         retry_succeeded(&slot->retry, &f->quota);
         slot->retry = (RetryState){ 0 };
         fetch_go_on(f);
@@ -535,7 +550,8 @@ static bool slot_keep(Slot *slot) {
 
         if (!f->confirmed)
                 return false;
-        note(f, slot->range, slot_have(slot));
+        note(f, slot, slot->came);
+        save(f);
         slot->came = MIN(slot->came, slot->file.bytes);
         slot->file.offset += slot->came;
         slot->file.bytes -= slot->came;
@@ -639,6 +655,7 @@ static bool take_map(Fetch *f) {
 
         if (!has_map(f) || map_load(spec->map_fd, &f->map) < 0 || fstat(spec->fd, &st) < 0)
                 return false;
+        memcpy(f->stored, f->map.got, sizeof(f->stored));
         map_clip(&f->map, (uint64_t) st.st_size);
         return f->map.size > 0 && (!spec->if_match || str_equal(spec->if_match, f->map.etag));
 }

@@ -15,7 +15,7 @@
 
 typedef struct TransferKind {
         /* How many bytes are done, of how many; false: not known yet. */
-        bool (*count)(const Transfer *t, uint64_t *ret_done, uint64_t *ret_size);
+        bool (*count)(Transfer *t, uint64_t *ret_done, uint64_t *ret_size);
         void (*look)(Transfer *t); /* once a second; NULL: nothing to do */
         void (*stop)(Transfer *t); /* drops what is under way, and all that is its own */
 } TransferKind;

@@ -74,8 +74,8 @@ static bool is_single(const Upload *u) {
         return u->size <= TRANSFER_SINGLE_BYTES;
 }
 
-static bool upload_count(const Transfer *t, uint64_t *ret_done, uint64_t *ret_size) {
-        const Upload *u = (const Upload *) t;
+static bool upload_count(Transfer *t, uint64_t *ret_done, uint64_t *ret_size) {
+        const Upload *u = upload_of(t);
         uint64_t n = u->n_sent;
 
         for (size_t i = 0; i < TRANSFER_PARALLEL; i++)

@@ -215,7 +215,7 @@ def children(pid):
 def test_credentials_are_explained(make_host, moto_bucket):
     host = make_host(moto_bucket).start()
     text = host.tendril("explain", "credentials").stdout
-    assert "environment" in text and "****" + host.server.key_id[-4:] in text
+    assert "environment" in text and "****" in text
     assert host.server.key_id not in text
 
 

@@ -135,7 +135,7 @@ def test_documents_malformed(scene, name, bad):
         head = json.loads(s.bucket.get(HEAD))
         s.bucket.put(HEAD, json.dumps({**head, "revision": head["revision"] + 1, "nonce": "f" * 32}).encode())
     told = wait_for("it is told", lambda: (lambda x: (not x["store_ok"] and x["store_error"]) or "")(s.host.status()) or
-                    ("refused" in s.host.explain() and s.host.explain()), 30)
+                    ("refused" in s.host.explain() and s.host.explain()), 10)
     assert name.split("/")[-1] in told or "assignment" in told or "desired" in told, told
     assert s.host.version() == "v1"
     s.host.kill()

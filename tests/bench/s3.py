@@ -123,7 +123,7 @@ class Bench:
 
     def from_aws(self, endpoint, to, **environment):
         begin = time.monotonic()
-        self.aws(endpoint, "s3", "cp", "--quiet", "s3://bench/big", to, **environment)
+        self.aws(endpoint, "s3", "cp", "s3://bench/big", to, **environment)
         return time.monotonic() - begin, 0, 0
 
     def tendril(self, to):

@@ -194,6 +194,66 @@ static void test_parallel(void **state) {
         assert_string_equal(x.s3.seen_match[0], FAKE_ETAG);
 }
 
+/* Where much is left a request is for several ranges, and the last ones are for one each. */
+static void test_pieces(void **state) {
+        Fetch f = { .confirmed = true };
+        uint64_t offset, bytes, at = 0, smallest = UINT64_MAX, largest = 0;
+        int n = 0;
+
+        (void) state;
+        assert_int_equal(map_begin("e", 512 * MIB + 5, &f.map), 0);
+        for (; next_piece(&f, &offset, &bytes); n++) {
+                assert_int_equal(offset, at);
+                assert_true(bytes > 0);
+                at += bytes;
+                largest = MAX(largest, bytes);
+                smallest = MIN(smallest, bytes);
+                f.slots[n % TRANSFER_PARALLEL].file = (HttpFile){ -1, offset, bytes };
+                note(&f, &f.slots[n % TRANSFER_PARALLEL], bytes);
+        }
+        assert_int_equal(at, 512 * MIB + 5);
+        assert_true(map_is_whole(&f.map));
+        assert_int_equal(largest, 40 * MIB);
+        assert_true(smallest <= 8 * MIB);
+        assert_true(n < 35);
+
+        /* A piece ends before what is there, and before what another one has asked for. */
+        memset(f.map.got, 0, sizeof(f.map.got));
+        f.map.got[0] = 100;
+        f.map.got[3] = 1;
+        assert_true(next_piece(&f, &offset, &bytes));
+        assert_int_equal(offset, 100);
+        assert_int_equal(bytes, 24 * MIB - 100);
+        f.map.got[3] = 0;
+        f.slots[1] = (Slot){ .call = (S3Call *) &f, .file = { -1, 17 * MIB, 10 * MIB } };
+        assert_true(next_piece(&f, &offset, &bytes));
+        assert_int_equal(bytes, 16 * MIB - 100);
+
+        /* In the middle of a piece. */
+        f.slots[0].file = (HttpFile){ -1, 100, 16 * MIB - 100 };
+        note(&f, &f.slots[0], 9 * MIB);
+        assert_int_equal(f.map.got[0], 8 * MIB);
+        assert_int_equal(f.map.got[1], MIB + 100);
+        note(&f, &f.slots[0], 10);
+        assert_int_equal(f.map.got[0], 110);
+        assert_int_equal(f.map.got[1], 0);
+        note(&f, &f.slots[0], 16 * MIB - 100);
+        assert_int_equal(f.map.got[1], 8 * MIB);
+        assert_int_equal(f.map.got[2], 0);
+}
+
+static void test_large(void **state) {
+        FakeFault cut[] = { { FAKE_CUT, .nth = 3, .n = 9 * MIB + 1 } };
+        _fixture_ x;
+
+        (void) state;
+        set_up(&x, 200 * MIB);
+        set_faults(&x, cut, 1);
+        run(&x, NULL);
+        assert_whole(&x);
+        assert_int_equal(x.s3.n_asked, 200 * MIB + 16 * MIB - (9 * MIB + 1));
+}
+
 static void test_empty(void **state) {
         FakeFault whole[] = { { .how = FAKE_WHOLE } };
 
@@ -746,6 +806,8 @@ int main(void) {
                 cmocka_unit_test(test_parse_range),
                 cmocka_unit_test(test_sizes),
                 cmocka_unit_test(test_parallel),
+                cmocka_unit_test(test_pieces),
+                cmocka_unit_test(test_large),
                 cmocka_unit_test(test_empty),
                 cmocka_unit_test(test_absent),
                 cmocka_unit_test(test_refused),
