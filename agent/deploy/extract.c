@@ -30,8 +30,20 @@ static int step_bundle(Deploy *d, Error **reterr) {
         return STEP_DONE;
 }
 
-/* A folder is never used twice: what an earlier attempt left is removed by retention. The name is
- * on disk before the folder. */
+/* A folder is never used twice: what an earlier attempt left is removed by retention, and so is
+ * what a state that was set aside has named. */
+static int choose_folder(Deploy *d) {
+        AttemptState *a = &d->p->state->attempt;
+
+        do {
+                free(a->target.folder);
+                a->target.folder = str_format("%.16s-%llu", a->bundle.sha256,
+                                              (unsigned long long) ++d->p->state->counter);
+        } while (a->target.folder && file_exists_at(d->p->versions_fd, a->target.folder));
+        return a->target.folder ? 0 : -ENOMEM;
+}
+
+/* The name is on disk before the folder. */
 static int step_folder(Deploy *d, Error **reterr) {
         AttemptState *a = &d->p->state->attempt;
         const DeployHelpers *h = &d->p->spec.helpers;
@@ -39,11 +51,9 @@ static int step_folder(Deploy *d, Error **reterr) {
         _cleanup_close_ int fd = -EBADF;
         int r;
 
-        free(a->target.folder);
-        a->target.folder = str_format("%.16s-%llu", a->bundle.sha256,
-                                      (unsigned long long) ++d->p->state->counter);
-        if (!a->target.folder)
-                return error_set(reterr, -ENOMEM, "extract: out of memory");
+        r = choose_folder(d);
+        if (r < 0)
+                return error_set(reterr, r, "extract: out of memory");
         r = pipeline_save(d->p, reterr);
         if (r < 0)
                 return r;
