@@ -11,6 +11,10 @@
 #include "store/document.h"
 #include "store/key.h"
 
+/* How often a document is written whose reply was lost, while it is certain that it did not arrive
+ * first. */
+#define PUT_TRIES 3
+
 /* The longest ETag that anybody may answer with. */
 #define ETAG_BYTES 128
 
@@ -451,6 +455,21 @@ static bool outcome_is_unknown(const Store *store, int r) {
         return r < 0;
 }
 
+static int put_document_try(StoreCall *call);
+
+/* Nothing has changed there: the condition of the write that nobody answered still holds. To write
+ * once more is safe, as is the first one that arrives late: one of the two is refused, and the
+ * nonce stands there. */
+static bool has_not_arrived(const StoreCall *call, int r, const StoreReply *reply) {
+        const StoreRequest *q = &call->request;
+
+        if (call->sequence->r >= 0)
+                return false;
+        if (q->condition == STORE_IF_ABSENT)
+                return r == STORE_ABSENT;
+        return q->condition == STORE_IF_MATCHES && r == 0 && str_equal(reply->etag, q->etag);
+}
+
 static void put_document_on_read(void *userdata, int r, const StoreReply *reply,
                                  _unused_ Error *err) {
         StoreCall *call = userdata;
@@ -469,6 +488,11 @@ static void put_document_on_read(void *userdata, int r, const StoreReply *reply,
                 seen.body_size = 0;
                 s->err = error_free(s->err);
                 sequence_end(call, 0, &seen);
+                return;
+        }
+        if (has_not_arrived(call, r, reply)) {
+                if (s->step >= PUT_TRIES || put_document_try(call) < 0)
+                        sequence_end(call, s->r, NULL);
                 return;
         }
         s->err = error_free(s->err);
@@ -490,13 +514,29 @@ static void put_document_on_written(void *userdata, int r, const StoreReply *rep
                 sequence_end(call, call->sequence->r < 0 ? call->sequence->r : r, NULL);
 }
 
+static int put_document_try(StoreCall *call) {
+        const StoreRequest *q = &call->request;
+        const StoreBody body = { .body = q->body, .size = q->body_size, .fd = -EBADF };
+        StoreCall *inner = NULL;
+        int r;
+
+        call->sequence->step++;
+        r = store_put(call->store, q->key, &body, q->condition, q->etag, put_document_on_written,
+                      call, &inner);
+        return sequence_adopt(call, r, inner);
+}
+
 int store_put_document(Store *store, const char *key, const char *text, size_t size,
                        const char *nonce, StoreCondition condition, const char *etag,
                        StoreDone done, void *userdata, StoreCall **ret) {
         _cleanup_(call_freep) StoreCall *call = NULL;
-        CallSpec spec = { .key = key, .done = done, .userdata = userdata };
-        StoreBody body = { .body = text, .size = size, .fd = -EBADF };
-        StoreCall *inner = NULL;
+        const StoreBody body = { .body = text, .size = size, .fd = -EBADF };
+        const CallSpec spec = { .key = key,
+                                .etag = condition == STORE_IF_MATCHES ? etag : NULL,
+                                .condition = condition,
+                                .body = &body,
+                                .done = done,
+                                .userdata = userdata };
         int r;
 
         /* A nonce that does not stand in the text could never be found again. */
@@ -508,8 +548,7 @@ int store_put_document(Store *store, const char *key, const char *text, size_t s
         r = sequence_new(store, &spec, nonce, &call);
         if (r < 0)
                 return r;
-        r = store_put(store, key, &body, condition, etag, put_document_on_written, call, &inner);
-        r = sequence_adopt(call, r, inner);
+        r = put_document_try(call);
         if (r < 0)
                 return r;
         if (ret)

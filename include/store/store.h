@@ -128,8 +128,9 @@ bool store_is_local(const Store *store);
 /*
  * A conditional write of a document that carries `nonce` somewhere in its text. Unknown outcomes
  * (time-out, lost reply, a refusal that may be our own write) are resolved by reading back: 0 with
- * the etag where our nonce stands there, else STORE_REFUSED with the body and etag that stand there
- * now. Negative: broken, nothing is known.
+ * the etag where our nonce stands there; where what stands there shows that nothing arrived, it is
+ * written again, at most twice, and then is broken; else STORE_REFUSED with the body and etag that
+ * stand there now. Negative: broken, nothing is known.
  */
 int store_put_document(Store *store, const char *key, const char *text, size_t size,
                        const char *nonce, StoreCondition condition, const char *etag,

@@ -434,8 +434,8 @@ class Proxy:
             wire.sock.sendall(data[:end])
             (wire.end if end else wire.reset)()
             return False
-        seen.status = answer.status
         wire.sock.sendall(data)
+        seen.status = answer.status
         if seen.request.method == "HEAD" or not answer.has_body or len(answer.body) >= int(answer.get("Content-Length") or 1 << 60):
             return True
         wire.end()  # the other side waits for more, or for the end
