@@ -333,7 +333,8 @@ static uint64_t piece_bytes(const Fetch *f) {
         for (size_t i = 0; i < f->map.n_ranges; i++)
                 if (!range_is_asked(f, i))
                         left += range_left(&f->map, i);
-        return MAX(left / (2 * TRANSFER_PARALLEL), TRANSFER_RANGE_BYTES);
+        left = left / (2 * TRANSFER_PARALLEL) + TRANSFER_RANGE_BYTES - 1;
+        return MAX(left - left % TRANSFER_RANGE_BYTES, TRANSFER_RANGE_BYTES);
 }
 
 /* What is missing and not asked for: the rest of a range, and whole ones behind it. False: none. */
@@ -347,10 +348,10 @@ static bool next_piece(const Fetch *f, uint64_t *ret_offset, uint64_t *ret_bytes
         if (i == map->n_ranges)
                 return false;
         *ret_offset = i * TRANSFER_RANGE_BYTES + map->got[i];
-        bytes = range_left(map, i);
-        for (i++; i < map->n_ranges && bytes < most && map->got[i] == 0 && !range_is_asked(f, i);
-             i++)
-                bytes += range_left(map, i);
+        bytes = range_left(map, i++);
+        while (i < map->n_ranges && bytes + range_left(map, i) <= most && map->got[i] == 0 &&
+               !range_is_asked(f, i))
+                bytes += range_left(map, i++);
         *ret_bytes = bytes;
         return true;
 }

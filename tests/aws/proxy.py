@@ -434,8 +434,12 @@ class Proxy:
             wire.sock.sendall(data[:end])
             (wire.end if end else wire.reset)()
             return False
-        wire.sock.sendall(data)
         seen.status = answer.status
+        try:
+            wire.sock.sendall(data)
+        except OSError:
+            seen.status = 0
+            raise
         if seen.request.method == "HEAD" or not answer.has_body or len(answer.body) >= int(answer.get("Content-Length") or 1 << 60):
             return True
         wire.end()  # the other side waits for more, or for the end
