@@ -145,6 +145,8 @@ install: all
 		install -D -m 0644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit; done
 	for hook in $(wildcard $(addprefix hooks/,$(addsuffix /*,prebuild predeploy postdeploy))); do \
 		install -D -m 0755 $$hook $(DESTDIR)$(PREFIX)/lib/tendril/$$hook || exit; done
+	for script in $(wildcard rpm/by-hand/*.sh); do \
+		install -D -m 0755 $$script $(DESTDIR)$(PREFIX)/share/doc/tendril/$${script#rpm/} || exit; done
 	install -D -m 0644 rpm/tendril.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/tendril
 	install -D -m 0644 rpm/_tendril $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_tendril
 	install -D -m 0644 rpm/tendril.catalog $(DESTDIR)$(PREFIX)/lib/systemd/catalog/tendril.catalog

@@ -190,8 +190,8 @@ int bundle_open(const char *text, size_t size, const TaskOpen *how, Buf *ret,
         } else if (!how->unsigned_allowed)
                 return error_set(reterr, -EKEYREJECTED,
                                  "no trusted_keys are configured, so no signature can be checked: "
-                                 "configure trusted_keys, or say \"unsigned: true\" to take "
-                                 "unsigned documents");
+                                 "configure trusted_keys, or say \"unsigned: true\" (a command: "
+                                 "--unsigned) to take unsigned documents");
 
         r = buf_append(ret, buf_str(&payload), payload.size);
         if (r < 0)

@@ -264,7 +264,7 @@ int session_open(Session *s, const SessionOptions *options) {
         if (r < 0)
                 return session_fail(s, r == -EACCES ? EXIT_CODE_REFUSED : EXIT_CODE_UNREACHABLE,
                                     err, "%s", "");
-        s->unsigned_ok = s->unsigned_ok || store_is_local(s->store);
+        s->unsigned_ok = s->unsigned_ok || options->unsigned_ok || store_is_local(s->store);
         return 0;
 }
 

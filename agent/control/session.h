@@ -51,6 +51,7 @@ typedef struct Session {
 typedef struct SessionOptions {
         const char *store;    /* --store URL */
         char **trusted_keys;  /* --trusted-key ID=FILE */
+        bool unsigned_ok;     /* --unsigned */
         const char *key_file; /* --key FILE */
         const char *key_id;   /* --key-id ID */
         bool json;
@@ -63,9 +64,11 @@ typedef struct SessionOptions {
                         ")"                                                                        \
         }
 #define SESSION_OPTION_TRUSTED(o)                                                                  \
+        { "trusted-key", ARG_LIST, &(o)->trusted_keys, "ID=FILE",                                  \
+          "A public key that may sign what is read (again for more)" },                            \
         {                                                                                          \
-                "trusted-key", ARG_LIST, &(o)->trusted_keys, "ID=FILE",                            \
-                        "A public key that may sign what is read (again for more)"                 \
+                "unsigned", ARG_FLAG, &(o)->unsigned_ok, NULL,                                     \
+                        "Believe documents without a signature, in a store in S3 too"              \
         }
 #define SESSION_OPTION_KEY(o)                                                                      \
         { "key", ARG_TEXT, &(o)->key_file, "FILE", "Private key (PEM) to sign with" }

@@ -458,7 +458,9 @@ static void on_head(void *userdata, int r, const StoreReply *reply, Error *err) 
                 return;
         }
         if (r == STORE_ABSENT && p->state->desired.revision > 0 && w->has_head) {
-                broken(p, "the environment's head", -ENOENT, NULL);
+                (void) error_set(&own, -ENOENT,
+                                 "it is not there any more; `tendril assign` writes it again");
+                broken(p, "the environment's head (rollout.json)", -ENOENT, own);
                 return;
         }
         if (r == 0) {

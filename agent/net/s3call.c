@@ -12,6 +12,7 @@
 #include "net/s3header.h"
 #include "net/s3state.h"
 #include "net/s3words.h"
+#include "net/secret.h"
 
 /* A small document: what a person waits for who asks for `status`. */
 #define STALL_USEC SEC(10)
@@ -473,7 +474,7 @@ static void try_done(Try *t) {
         buf_done(&t->path);
         buf_done(&t->url);
         t->query = strv_free(t->query);
-        t->headers = strv_free(t->headers);
+        t->headers = secret_strv_free(t->headers);
 }
 
 static int try_make(S3Call *c, Try *t) {

@@ -248,10 +248,17 @@ static void fetch_fail(Fetch *f, int r, Error *err) {
 
 static void on_slot_done(void *userdata, int r, const S3Answer *answer, Error *err);
 
+/* A range that became whole is noted at once. */
 static void on_slot_bytes(void *userdata, uint64_t n_bytes) {
         Slot *slot = userdata;
+        uint64_t before = slot->file.offset + slot->came;
 
         slot->came += n_bytes;
+        if (slot->fetch->confirmed &&
+            before / TRANSFER_RANGE_BYTES != (before + n_bytes) / TRANSFER_RANGE_BYTES) {
+                note(slot->fetch, slot, slot->came);
+                save(slot->fetch);
+        }
 }
 
 static void on_slot_restart(void *userdata) {

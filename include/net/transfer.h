@@ -5,17 +5,18 @@
  * size: bytes go between the socket and the file without being kept.
  *
  * fetch: one request of 1 MiB shows ETag and size (and is all that a small object takes); then
- * ranges of TRANSFER_RANGE_BYTES, TRANSFER_PARALLEL at a time, each a GET with Range and If-Match
- * of that ETag: an object that is replaced meanwhile is STORE_REFUSED, also where the server
+ * TRANSFER_PARALLEL at a time, each for one range of TRANSFER_RANGE_BYTES, or for several that
+ * follow each other where much is left. Each is a GET with Range and If-Match of that
+ * ETag: an object that is replaced meanwhile is STORE_REFUSED, also where the server
  * ignores the condition. Bytes of elsewhere than asked are refused. The map file (may be -EBADF:
  * none) remembers ETag, size and how much of each range is there, so that a call with the same two
- * files goes on where an earlier one was cut, in another process and after a reboot too; at most
- * the last second is fetched twice. A map whose head is torn, or of another ETag or size, is begun
- * anew (and the file truncated); a torn record is a range of which nothing is there. It is a hint
- * like all that tendril-net says: the digest is computed later by a program that did not fetch.
- * Nothing is synced. A range that is cut is continued where it stopped; tries are counted for each
- * range by itself, and begin anew with every 256 KiB that come. At most LIMIT_BUNDLE_BYTES; room
- * for all of it is taken before the second request.
+ * files goes on where an earlier one was cut, in another process and after a reboot too; of a range
+ * that was not whole at most the last second is fetched twice. A map whose head is torn, or of
+ * another ETag or size, is begun anew (and the file truncated); a torn record is a range of which
+ * nothing is there. It is a hint like all that tendril-net says: the digest is computed later by a
+ * program that did not fetch. Nothing is synced. A range that is cut is continued where it stopped;
+ * tries are counted for each range by itself, and begin anew with every 256 KiB that come. At most
+ * LIMIT_BUNDLE_BYTES; room for all of it is taken before the second request.
  *
  * upload: up to TRANSFER_SINGLE_BYTES by one PUT, else a multipart upload, parts of
  * max(8 MiB, size / 9,000), TRANSFER_PARALLEL at a time, each with Content-MD5 and its SHA-256

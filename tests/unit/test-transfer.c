@@ -732,6 +732,10 @@ static void test_look(void **state) {
         fetch_look(x.transfer);
         assert_int_equal(map_load(x.map_fd, &map), 0);
         assert_int_equal(map.got[0], MIB + 12345);
+        /* A range that is whole does not wait for that. */
+        on_slot_bytes(&f->slots[0], 7 * MIB - 12345);
+        assert_int_equal(map_load(x.map_fd, &map), 0);
+        assert_int_equal(map.got[0], 8 * MIB);
         /* It begins anew: what was noted is taken back. */
         on_slot_restart(&f->slots[0]);
         fetch_look(x.transfer);
