@@ -38,13 +38,14 @@ ifeq ($(DEVELOPER),1)
 WARN += -Werror
 endif
 ifeq ($(SANITIZE),)
-HARDEN := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+HARDEN := -Os -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fno-asynchronous-unwind-tables
+SMALL  := -Wl,-z,noseparate-code
 else
 HARDEN := -O1 -fsanitize=$(SANITIZE) -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 endif
 CFLAGS   ?= -g
-ALL_CFLAGS  = $(WARN) $(HARDEN) -fPIE -pthread -ffunction-sections -fdata-sections -D_GNU_SOURCE -Iinclude -Iagent -MMD -MP $(CFLAGS)
-ALL_LDFLAGS = $(if $(SANITIZE),-fsanitize=$(SANITIZE)) -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed -Wl,--gc-sections $(LDFLAGS)
+ALL_CFLAGS  = $(WARN) $(HARDEN) $(SPEED) -fPIE -pthread -ffunction-sections -fdata-sections -D_GNU_SOURCE -Iinclude -Iagent -MMD -MP $(CFLAGS)
+ALL_LDFLAGS = $(if $(SANITIZE),-fsanitize=$(SANITIZE)) -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed -Wl,--gc-sections $(SMALL) $(LDFLAGS)
 
 OBJECTS  := $(patsubst %.c,$(BUILD)/%.o,$(SOURCES))
 ARCHIVE  := $(BUILD)/libtendril.a
@@ -61,6 +62,9 @@ VERSION  := $(shell sed -n 's/^\#define TENDRIL_VERSION "\(.*\)"$$/\1/p' include
 all: $(BINARIES)
 tests: $(BINARIES) $(UNIT) $(FUZZ)
 fuzz: $(FUZZ)
+
+# What works on every byte of a bundle is built for speed, the rest for size: what is resident counts on small hosts.
+$(BUILD)/agent/bundle/%.o $(BUILD)/agent/base/crc.o $(BUILD)/tests/%.o: SPEED := $(if $(SANITIZE),,-O2)
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)

@@ -302,9 +302,7 @@ static int backend_fetch(void *self, StoreCall *call, const StoreRequest *reques
 static int upload_start(S3Op *op) {
         TransferSpec spec = transfer_spec(op);
 
-        /* Nobody replaces a bundle: its key is written once. */
-        if (op->request->condition == STORE_IF_MATCHES)
-                return -EOPNOTSUPP;
+        spec.if_match = op->request->condition == STORE_IF_MATCHES ? op->request->etag : NULL;
         spec.if_absent = op->request->condition == STORE_IF_ABSENT;
         return transfer_upload(op->s3, &spec, &op->transfer, NULL);
 }

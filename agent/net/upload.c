@@ -230,6 +230,10 @@ static void upload_lost(Upload *u, int r, const Error *err) {
 
 /* ---- completing ---- */
 
+static bool is_conditional(const Upload *u) {
+        return u->base.spec.if_absent || u->base.if_match;
+}
+
 static void on_completed(void *userdata, int r, const S3Answer *answer, Error *err);
 
 static int send_complete(Upload *u, Error **reterr) {
@@ -243,7 +247,8 @@ static int send_complete(Upload *u, Error **reterr) {
                 .query = queries,
                 .headers = headers,
                 .if_absent = u->base.spec.if_absent,
-                .once = u->base.spec.if_absent,
+                .etag = u->base.if_match,
+                .once = is_conditional(u),
                 .max_bytes = LIMIT_XML_ERROR_BYTES,
                 .stall_usec = COMPLETE_STALL_USEC,
                 .total_usec = COMPLETE_TOTAL_USEC,
@@ -442,7 +447,8 @@ static int part_send(Part *part, const char *sha256, const char *md5, Error **re
                 .query = single ? NULL : queries,
                 .headers = headers,
                 .if_absent = single && u->base.spec.if_absent,
-                .once = single && u->base.spec.if_absent,
+                .etag = single ? u->base.if_match : NULL,
+                .once = single && is_conditional(u),
                 .body_file = &part->file,
                 .payload = sha256,
                 .max_bytes = LIMIT_XML_ERROR_BYTES,

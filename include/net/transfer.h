@@ -46,8 +46,8 @@ typedef struct TransferSpec {
         const char *key;
         int fd;     /* written (fetch) or read (upload) at offsets; borrowed until the end */
         int map_fd; /* fetch; -EBADF: none */
-        const char *if_match;   /* fetch; NULL: whatever is there */
-        bool if_absent;         /* upload */
+        const char *if_match; /* fetch: of this one only; upload: in place of this one. NULL: any */
+        bool if_absent;       /* upload */
         StoreProgress progress; /* may be NULL */
         TransferDone done;
         void *userdata; /* of both */

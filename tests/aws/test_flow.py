@@ -238,3 +238,19 @@ def test_prefixes(make_host, server, prefix):
     assert [row["version"] for row in host.json("versions", "--app", "shop")["versions"]] == ["v1"]
     keys = [o["Key"] for o in server.s3.list_objects_v2(Bucket=b.name)["Contents"]]
     assert (prefix + "/" if prefix else "") + "store.json" in keys
+
+
+@pytest.mark.parametrize("size", [1000, 20_000_000], ids=["at-once", "in-parts"])
+def test_replace_what_an_upload_that_died_has_left(make_host, moto_bucket, size):
+    """Not on RGW: it refuses the quoted ETag of the condition until a document was written with one."""
+    host = make_host(moto_bucket)
+    moto_bucket.put("applications/shop/versions/v1/bundle", b"something else")
+    path = noise_bundle(os.path.join(host.dir, "v1.zip"), size)
+    words = ("publish", path, "--app", "shop", "--version", "v1")
+    r = host.tendril(*words, check=False)
+    assert r.returncode != 0 and "--replace" in r.stderr
+    assert moto_bucket.get("applications/shop/versions/v1/bundle") == b"something else"
+    host.tendril(*words, "--replace")
+    with open(path, "rb") as f:
+        assert moto_bucket.get("applications/shop/versions/v1/bundle") == f.read()
+    assert moto_bucket.payload("applications/shop/versions/v1/version.json")["label"] == "v1"

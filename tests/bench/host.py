@@ -12,7 +12,9 @@ import sys
 import tempfile
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "system"))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "..", "system"), HERE]
+from figure import line, pss_kb  # noqa: E402
 from host import BUILD, Host, wait_for  # noqa: E402
 
 POLL = 1.0
@@ -25,10 +27,6 @@ while True:
     c.sendall(b"HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: %%d\\r\\n\\r\\n" %% len(b) + b); c.close()
 """
 PROGRAMS = ("tendrild", "tendril", "tendril-net", "tendril-bundle", "tendril-tree")
-
-
-def line(name, value, unit, ratio, against):
-    print("%s\t%s\t%s\t%.2f\t%s" % (name, value, unit, ratio, against), flush=True)
 
 
 def application_start():
@@ -72,23 +70,6 @@ def served(start):
     finally:
         h.close()
     return statistics.median(times), statistics.median(own)
-
-
-def pss_kb(host):
-    total = 0
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            if os.path.dirname(os.readlink("/proc/%s/exe" % pid)) != BUILD:
-                continue
-            with open("/proc/%s/cmdline" % pid) as f:
-                main = f.read()
-            with open("/proc/%s/smaps_rollup" % pid) as f:
-                pss = next(int(l.split()[1]) for l in f if l.startswith("Pss:"))
-        except (OSError, StopIteration):
-            continue
-        if host.root in main or "tendril-" in main:
-            total += pss
-    return total
 
 
 def idle():

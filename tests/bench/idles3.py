@@ -10,8 +10,8 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [HERE, os.path.join(HERE, "..", "aws")]
-from host import line, pss_kb  # noqa: E402
+sys.path[:0] = [os.path.join(HERE, "..", "aws")]
+from figure import line, pss_kb  # noqa: E402
 from proxy import Proxy  # noqa: E402
 from world import S3Host, Started, wait_for  # noqa: E402
 
