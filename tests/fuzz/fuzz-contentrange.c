@@ -17,10 +17,13 @@ static void must(bool holds) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-        _cleanup_free_ char *text = strndup((const char *) data, size), *again = NULL;
+        _cleanup_free_ char *text = calloc(1, size + 1), *again = NULL;
         uint64_t begin, end, total, b, e, t;
 
-        if (!text || transfer_parse_range(text, &begin, &end, &total) < 0)
+        if (!text)
+                return 0;
+        memcpy(text, data, size);
+        if (transfer_parse_range(text, &begin, &end, &total) < 0)
                 return 0;
         must(begin <= end && end < total);
         again = str_format("bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, begin, end, total);

@@ -68,7 +68,7 @@ def test_mode(stopped):
     os.chmod(state_path(stopped, "versions"), 0o755)
     found(stopped, "versions")
     repaired(stopped)
-    assert os.stat(state_path(stopped, "versions")).st_mode & 0o777 == 0o700
+    assert os.stat(state_path(stopped, "versions")).st_mode & 0o777 == 0o711
 
 
 def test_broken_record(stopped):
