@@ -8,6 +8,7 @@ SOURCES := \
         agent/base/buf.c \
         agent/base/crc.c \
         agent/base/digest.c \
+        agent/base/digestfd.c \
         agent/base/error.c \
         agent/base/file.c \
         agent/base/json.c \

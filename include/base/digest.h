@@ -1,7 +1,7 @@
 #pragma once
 
 /*
- * What libcrypto does for tendril: SHA-256, Ed25519, base64. The only file that knows libcrypto;
+ * What libcrypto does for tendril: SHA-256, Ed25519, base64. digest.c alone knows libcrypto;
  * linked by the helpers only, never by main (ARCHITECTURE.md, programs).
  *
  * Keys are PEM: private "-----BEGIN PRIVATE KEY-----" (PKCS #8) and public "-----BEGIN PUBLIC
@@ -41,8 +41,8 @@ int digest_hmac(const void *key, size_t key_size, const void *data, size_t size,
 /* size bytes as 2 * size lower-case hexadecimal digits and a NUL. */
 void digest_hex(const uint8_t *bytes, size_t size, char *ret);
 
-/* SHA-256 of a whole file from offset 0 to its end; *ret_size is the number of bytes read. Negative
- * errno. */
+/* SHA-256 of a whole file, also in a second thread that reads ahead, from offset 0 to its end;
+ * *ret_size is the number of bytes read. Negative errno. */
 int digest_fd(int fd, char ret[DIGEST_SHA256_HEX_SIZE], uint64_t *ret_size);
 void digest_bytes(const void *data, size_t size, char ret[DIGEST_SHA256_HEX_SIZE]);
 

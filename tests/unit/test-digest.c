@@ -1,6 +1,7 @@
 #include "base/digest.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -71,6 +72,29 @@ static void test_of_a_file_from_its_beginning(void **state) {
         assert_string_equal(hex, expected);
         assert_int_equal(size, 600000);
         assert_int_equal(digest_fd(-1, hex, &size), -EBADF);
+}
+
+/* With a second thread: sizes around where it begins and where its chunks end; an error in it. */
+static void test_of_large_files(void **state) {
+        static const size_t sizes[] = { (8U << 20) - 1, 8U << 20, (8U << 20) + 1, (9U << 20) + 17 };
+        _cleanup_free_ char *data = calloc(1, 10U << 20);
+        _cleanup_close_ int write_only = open("/tmp", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+        char hex[DIGEST_SHA256_HEX_SIZE], expected[DIGEST_SHA256_HEX_SIZE];
+        uint64_t size;
+
+        (void) state;
+        for (size_t i = 0; i < 10U << 20; i++)
+                data[i] = (char) (i * 2654435761U >> 13);
+        for (size_t i = 0; i < ELEMENTS(sizes); i++) {
+                _cleanup_close_ int fd = file_memfd("t", data, sizes[i]);
+
+                assert_int_equal(digest_fd(fd, hex, &size), 0);
+                digest_bytes(data, sizes[i], expected);
+                assert_string_equal(hex, expected);
+                assert_int_equal(size, sizes[i]);
+        }
+        assert_int_equal(ftruncate(write_only, 16 << 20), 0);
+        assert_int_equal(digest_fd(write_only, hex, &size), -EBADF);
 }
 
 static void test_known_signature(void **state) {
@@ -271,6 +295,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_sha256),
                 cmocka_unit_test(test_of_a_file_from_its_beginning),
+                cmocka_unit_test(test_of_large_files),
                 cmocka_unit_test(test_known_signature),
                 cmocka_unit_test(test_a_new_pair_signs_and_verifies),
                 cmocka_unit_test(test_every_flipped_bit_is_refused),
