@@ -78,8 +78,9 @@ $(BUILD)/agent/programs/tendril-%.o: agent/programs/%.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
+# Sanitizers keep sections that nobody uses: what those name has to be there then.
 $(BINARIES): $(BUILD)/%: $(BUILD)/agent/programs/%.o $(ARCHIVE)
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(ARCHIVE) $(LIBS_$*)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(ARCHIVE) $(if $(SANITIZE),$(filter-out -lcmocka,$(LIBS_ALL)),$(LIBS_$*))
 
 $(UNIT) $(AWS): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(ARCHIVE)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(ARCHIVE) $(LIBS_ALL)
