@@ -64,7 +64,6 @@ static const JsonField attempt_fields[] = {
         JSON_ROW("answered", JSON_KIND_BOOL, 0, AttemptState, answered),
         JSON_ROW("failed", JSON_KIND_BOOL, 0, AttemptState, failed),
         JSON_ROW_MAX("error", JSON_KIND_STRING, 0, AttemptState, error, 4 * LIMIT_STRING_BYTES),
-        JSON_ROW("retries", JSON_KIND_U64, 0, AttemptState, retries),
         JSON_END,
 };
 static const JsonTable attempt_table = { attempt_fields, sizeof(AttemptState) };

@@ -24,36 +24,36 @@ typedef enum ExitCode {
 #define HOOK_EXIT_REBOOT 194 /* reboot, and go on behind this hook */
 
 /* Environment of hooks beside the environment properties; Elastic Beanstalk's names first. */
-#define HOOK_ENV_HOME        "HOME"
-#define HOOK_ENV_PATH        "PATH"
-#define HOOK_ENV_PORT        "PORT"
-#define HOOK_ENV_LEADER      "EB_IS_COMMAND_LEADER"
-#define HOOK_ENV_DEPLOY_ID   "TENDRIL_DEPLOY_ID"
-#define HOOK_ENV_PHASE       "TENDRIL_PHASE"
-#define HOOK_ENV_HOOK        "TENDRIL_HOOK"
-#define HOOK_ENV_APPLICATION "TENDRIL_APPLICATION"
-#define HOOK_ENV_ENVIRONMENT "TENDRIL_ENVIRONMENT"
-#define HOOK_ENV_VERSION     "TENDRIL_VERSION"
-#define HOOK_ENV_DIGEST      "TENDRIL_DIGEST"
-#define HOOK_ENV_PREVIOUS    "TENDRIL_PREVIOUS_VERSION"
-#define HOOK_ENV_HOST        "TENDRIL_HOST"
-#define HOOK_ENV_APP_DIR     "TENDRIL_APP_DIR"
-#define HOOK_ENV_CONTEXT     "TENDRIL_CONTEXT" /* path of the JSON file with all of it */
+#define HOOK_ENV_HOME        "HOME"                     /* of the user that it runs as */
+#define HOOK_ENV_PATH        "PATH"                     /* the system's usual folders */
+#define HOOK_ENV_PORT        "PORT"                     /* where the new version will listen */
+#define HOOK_ENV_LEADER      "EB_IS_COMMAND_LEADER"     /* "true": each host leads for itself */
+#define HOOK_ENV_DEPLOY_ID   "TENDRIL_DEPLOY_ID"        /* as `tendril history` shows it */
+#define HOOK_ENV_PHASE       "TENDRIL_PHASE"            /* prebuild, predeploy, postdeploy */
+#define HOOK_ENV_HOOK        "TENDRIL_HOOK"             /* "version/10-x", "host/10-x" */
+#define HOOK_ENV_APPLICATION "TENDRIL_APPLICATION"      /* label */
+#define HOOK_ENV_ENVIRONMENT "TENDRIL_ENVIRONMENT"      /* label */
+#define HOOK_ENV_VERSION     "TENDRIL_VERSION"          /* label of the version that is deployed */
+#define HOOK_ENV_DIGEST      "TENDRIL_DIGEST"           /* its bundle's SHA-256, 64 digits */
+#define HOOK_ENV_PREVIOUS    "TENDRIL_PREVIOUS_VERSION" /* label that runs now; unset: none */
+#define HOOK_ENV_HOST        "TENDRIL_HOST"             /* id of this host */
+#define HOOK_ENV_APP_DIR     "TENDRIL_APP_DIR"          /* the new version's files */
+#define HOOK_ENV_CONTEXT     "TENDRIL_CONTEXT"          /* path of the JSON file with all of it */
 
 /* Lines that a hook may print to be shown to the operator as events: "tendril: WORDS". */
 #define HOOK_MESSAGE_PREFIX "tendril: "
 
 /* Paths, below --root where one is given (design: host/paths.h). */
-#define PATH_CONFIG         "/etc/tendril/tendril.yaml"
-#define PATH_CONFIG_DIR     "/etc/tendril/tendril.d"
-#define PATH_HOST_HOOKS     "/etc/tendril/hooks"
-#define PATH_VENDOR_HOOKS   "/usr/lib/tendril/hooks"
-#define PATH_STATE          "/var/lib/tendril"
-#define PATH_APP            "/var/app"
-#define PATH_RUN            "/run/tendril"
-#define PATH_LOG            "/var/log/tendril"
-#define PATH_LIBEXEC        "/usr/libexec/tendril"
-#define NAME_CONTROL_SOCKET "control.sock"
+#define PATH_CONFIG         "/etc/tendril/tendril.yaml" /* root's word to this host */
+#define PATH_CONFIG_DIR     "/etc/tendril/tendril.d"    /* drop-ins, in name order */
+#define PATH_HOST_HOOKS     "/etc/tendril/hooks"        /* PHASE/NN-name: the host's own hooks */
+#define PATH_VENDOR_HOOKS   "/usr/lib/tendril/hooks"    /* those that the package ships */
+#define PATH_STATE          "/var/lib/tendril"          /* 0711; what must survive a reboot */
+#define PATH_APP            "/var/app"         /* current and staging, as in Elastic Beanstalk */
+#define PATH_RUN            "/run/tendril"     /* gone after a reboot */
+#define PATH_LOG            "/var/log/tendril" /* one file a deploy, one a process */
+#define PATH_LIBEXEC        "/usr/libexec/tendril" /* the helper programs */
+#define NAME_CONTROL_SOCKET "control.sock"         /* in PATH_RUN */
 
 /* The group that may ask (not change); root may do both. */
 #define GROUP_CONTROL "tendril"
@@ -62,7 +62,8 @@ typedef enum ExitCode {
 #define CONTROL_INTERFACE "io.tendril.Agent"
 
 /* Formats that this build reads and writes. A newer one is never guessed at. */
-#define FORMAT_DOCUMENT 1
-#define FORMAT_STATE    1
+#define FORMAT_DOCUMENT 1 /* documents of the store, records of deploys */
+#define FORMAT_STATE    1 /* state.json */
 
+/* Of all programs together; the Makefile reads it here. */
 #define TENDRIL_VERSION "0.1.0"

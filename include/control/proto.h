@@ -8,6 +8,12 @@
  *
  * Reading is for root, main's own user and group `tendril`; what changes something is for root and
  * main's own user. Readers of the group see no output of hooks and no values of secrets.
+ *
+ * Strings and arrays are each struct's own: json_table_done() with its table frees them. Times of
+ * day are RFC 3339 in UTC, for people; a NULL string is one that there is nothing to say in. Fields
+ * may be added: clients ignore those that they do not know.
+ *
+ * Source: varlink.org (Ideals, Interface Definition, Method Call, Service).
  */
 
 #include "agent/contract.h"
@@ -17,73 +23,79 @@
 #include "net/credentials.h"
 #include "net/s3.h"
 
+/* A version on this host, or the one that is wanted. */
 typedef struct ControlVersion {
-        char *label; /* NULL: none */
-        char *sha256;
-        uint64_t revision;
-        char *slot;
-        char *since;
+        char *label;       /* NULL: none */
+        char *sha256;      /* of its bundle */
+        uint64_t revision; /* of the assignment; 0: deployed by hand */
+        char *slot;        /* "a" or "b"; NULL: it does not run */
+        char *since;       /* served, or wanted, since */
 } ControlVersion;
 
+/* One process of the application, or the proxy. */
 typedef struct ControlProcess {
-        char *name;
-        char *slot;
-        char *state; /* "up", "waiting", "stopping" */
-        uint64_t pid;
-        uint64_t restarts;
-        char *last_exit;
+        char *name;        /* of the Procfile; "proxy" */
+        char *slot;        /* NULL: of none, as the proxy */
+        char *state;       /* "up", "waiting", "stopping" */
+        uint64_t pid;      /* 0: none runs now */
+        uint64_t restarts; /* by itself, since it was started for this version */
+        char *last_exit;   /* how it ended last, in words; NULL: never */
 } ControlProcess;
 
+/* What failed here for good, and waits for a new assignment or `deploy --retry`. */
 typedef struct ControlQuarantine {
         uint64_t revision;
         char *label;
         char *sha256;
-        char *why;
-        char *since;
+        char *why;   /* sentence */
+        char *since; /* it is quarantined since */
 } ControlQuarantine;
 
+/* The attempt that is under way. */
 typedef struct ControlDeploy {
-        char *id; /* NULL: none runs */
-        char *kind;
-        char *label;
-        char *stage;
-        char *since;
+        char *id;         /* NULL: none runs */
+        char *kind;       /* deploy_kind_names */
+        char *label;      /* of the version that it brings */
+        char *stage;      /* the one that runs */
+        char *since;      /* it began */
         uint64_t percent; /* of the fetch; 0..100 */
 } ControlDeploy;
 
 /* Status, and each message of Monitor. */
 typedef struct ControlStatus {
-        char *agent; /* version of tendrild */
-        char *host;
-        char *environment;
-        char *application;
-        ControlVersion desired;
-        ControlVersion current;
-        ControlVersion previous;
+        char *agent;             /* version of tendrild */
+        char *host;              /* id */
+        char *environment;       /* NULL: not told yet */
+        char *application;       /* of what runs, else of what is wanted */
+        ControlVersion desired;  /* by the newest assignment that was accepted */
+        ControlVersion current;  /* what is served */
+        ControlVersion previous; /* where `rollback` goes */
         ControlDeploy deploy;
-        bool hold;    /* a bundle was deployed by hand: assignments wait for `deploy --resume` */
-        char *health; /* "ok", "failing", "unknown", "nothing deployed" */
-        char *cause;  /* sentence, or NULL */
-        char *store;  /* url */
-        bool store_ok;
-        char *store_error; /* sentence, or NULL */
-        char *store_since;
+        bool hold;     /* a bundle was deployed by hand: assignments wait for `deploy --resume` */
+        char *health;  /* "ok", "failing", "unknown", "nothing deployed" */
+        char *cause;   /* sentence, or NULL */
+        char *store;   /* url */
+        bool store_ok; /* it answered when it was asked last */
+        char *store_error;    /* sentence, or NULL; also why an assignment is refused */
+        char *store_since;    /* it answers, or does not, since */
         char *waiting;        /* what the agent waits for, a sentence */
         JsonArray processes;  /* ControlProcess */
         JsonArray quarantine; /* ControlQuarantine */
         char **warnings;      /* confinement that is lost, unsigned: true, ... */
 } ControlStatus;
 
+/* One check, made now. */
 typedef struct ControlHealth {
-        bool healthy;
-        char *health;
-        char *cause;
+        bool healthy;    /* the processes are up, and the answer was a good one */
+        char *health;    /* as in status */
+        char *cause;     /* sentence; NULL where it is healthy */
         uint64_t status; /* HTTP, 0: no answer */
         uint64_t took_ms;
 } ControlHealth;
 
+/* Why the host is as it is. */
 typedef struct ControlExplain {
-        char **sentences;
+        char **sentences; /* NULL-terminated, in the order to read them */
 } ControlExplain;
 
 /* How the store is reached. For a store in a folder the last two are empty. */
@@ -94,6 +106,7 @@ typedef struct ControlStore {
         S3Status store;
 } ControlStore;
 
+/* Deploys, newest first; at most LIMIT_RECORDS are kept. */
 typedef struct ControlHistoryAsk {
         uint64_t limit; /* 0: all */
 } ControlHistoryAsk;
@@ -103,6 +116,7 @@ typedef struct ControlHistory {
                               see it */
 } ControlHistory;
 
+/* Exactly one of bundle, retry, resume. */
 typedef struct ControlDeployAsk {
         char *bundle;  /* absolute path of a file: deploy it and hold; */
         char *version; /* label to call it, or NULL: the file's name */
@@ -110,37 +124,43 @@ typedef struct ControlDeployAsk {
         bool resume;   /* end the hold */
 } ControlDeployAsk;
 
+/* What a change began. */
 typedef struct ControlStarted {
         char *deploy; /* id, or NULL: nothing to do */
         char *text;   /* sentence */
 } ControlStarted;
 
+/* One process is stopped and started again; all of them are a deploy of the same version. */
 typedef struct ControlRestartAsk {
-        char *process; /* NULL: all */
+        char *process; /* its name in status; NULL: all */
 } ControlRestartAsk;
 
+/* A change that is done when it is answered. */
 typedef struct ControlText {
-        char *text;
+        char *text; /* sentence */
 } ControlText;
 
+/* Exactly one of deploy and healthy. Answered when it is so, or the time has run out. */
 typedef struct ControlWaitAsk {
-        char *deploy; /* id: until it has ended; or */
-        bool healthy; /* until what is desired runs and is well */
-        usec_t timeout_usec;
+        char *deploy;        /* id: until it has ended; or */
+        bool healthy;        /* until what is desired runs and is well */
+        usec_t timeout_usec; /* 0: 10 minutes */
 } ControlWaitAsk;
 
 typedef struct ControlWait {
         char *result; /* "done", "failed", "rolled-back", "retry", "healthy", "timeout" */
-        char *text;
+        char *text;   /* sentence */
 } ControlWait;
 
+/* What the stages and hooks of one deploy wrote, in pieces. Needs the right to change, as it is
+ * output of hooks. */
 typedef struct ControlLogsAsk {
         char *deploy;    /* id or NULL: the newest */
         uint64_t offset; /* bytes to skip, to go on where the last reply ended */
 } ControlLogsAsk;
 
 typedef struct ControlLogs {
-        char *deploy;
+        char *deploy;    /* id of the one that was meant */
         char *text;      /* at most 1 MiB a reply */
         uint64_t offset; /* behind the text */
         bool more;       /* there is more now, or the deploy still runs */

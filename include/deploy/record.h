@@ -24,8 +24,8 @@ extern const char
         *const deploy_kind_names[]; /* "assigned", "rollback", "bundle", "settings", "restart" */
 
 typedef enum DeployOutcome {
-        OUTCOME_RUNNING,
-        OUTCOME_DONE,
+        OUTCOME_RUNNING,     /* also of one that a crash cut off and nobody has taken up yet */
+        OUTCOME_DONE,        /* its gate answered: the version is the current one */
         OUTCOME_FAILED,      /* before the switch: what ran went on running */
         OUTCOME_ROLLED_BACK, /* after it: what ran before runs again */
         OUTCOME_RETRY,       /* a hook asked to try again later, or it was cut off before it changed
@@ -35,37 +35,41 @@ typedef enum DeployOutcome {
 extern const char
         *const deploy_outcome_names[]; /* "running", "done", "failed", "rolled-back", "retry" */
 
+/* One stage that has ended, in the order of their ends. */
 typedef struct StageRecord {
-        char *name;
-        uint64_t took_ms;
+        char *name;       /* as deploy_stage_name() */
+        uint64_t took_ms; /* of BOOTTIME */
 } StageRecord;
 
+/* A sentence for people: what was decided and why, what a hook said. */
 typedef struct EventRecord {
         char *time; /* RFC 3339 */
-        char *text;
+        char *text; /* printable; secrets masked */
 } EventRecord;
 
+/* The whole of it. Strings and arrays are the struct's: json_table_done() frees them. Times of day
+ * are RFC 3339 in UTC, for people. */
 typedef struct DeployRecord {
-        uint64_t format;
-        char *id;
-        int kind; /* DeployKind */
-        char *application;
-        char *label;
-        char *sha256;
-        uint64_t revision;
-        char *previous; /* label that ran before, or NULL */
-        char *started;
-        char *ended; /* NULL while it runs */
-        uint64_t took_ms;
-        int outcome;   /* DeployOutcome */
-        char *stage;   /* the one that runs, or in which it failed */
-        char *error;   /* sentence, or NULL */
-        char *overlap; /* "web", "all", "none" */
-        char *overlap_why;
-        uint64_t gap_ms;  /* how long nobody answered, where there was no overlap */
-        JsonArray stages; /* StageRecord */
-        JsonArray hooks;  /* HookRecord */
-        JsonArray events; /* EventRecord, at most 200 */
+        uint64_t format;   /* FORMAT_DOCUMENT */
+        char *id;          /* YYYYMMDDTHHMMSSZ-8hex */
+        int kind;          /* DeployKind */
+        char *application; /* label; NULL: a bundle by hand on a fresh host */
+        char *label;       /* of the version */
+        char *sha256;      /* of its bundle; NULL until it is known */
+        uint64_t revision; /* of the assignment; 0: nobody assigned it */
+        char *previous;    /* label that ran before, or NULL */
+        char *started;     /* time */
+        char *ended;       /* time; NULL while it runs */
+        uint64_t took_ms;  /* since it began, or was taken up after a restart; BOOTTIME */
+        int outcome;       /* DeployOutcome */
+        char *stage;       /* the one that runs, or in which it failed */
+        char *error;       /* sentence, or NULL */
+        char *overlap;     /* "web", "all", "none" */
+        char *overlap_why; /* sentence: why it is that */
+        uint64_t gap_ms;   /* how long nobody answered, where there was no overlap */
+        JsonArray stages;  /* StageRecord */
+        JsonArray hooks;   /* HookRecord */
+        JsonArray events;  /* EventRecord, at most 200 */
 } DeployRecord;
 extern const JsonTable deploy_record_table;
 

@@ -28,14 +28,16 @@ typedef enum Overlap {
 } Overlap;
 extern const char *const overlap_names[];
 
+/* What stands in front of the application and turns from one version to the next. */
 typedef enum ProxyKind {
-        PROXY_NGINX,
-        PROXY_NONE,
+        PROXY_NGINX, /* ours, with a configuration of its own */
+        PROXY_NONE,  /* nobody: clients ask the ports of the slots */
         _PROXY_KIND_MAX,
 } ProxyKind;
 
+/* Whose signature counts. The documents of the store are signed with the private half. */
 typedef struct ConfigKey {
-        char *id;
+        char *id;    /* as the signature names it */
         int purpose; /* 0 publish, 1 assign */
         char *pem;   /* public key, or */
         char *file;  /* its path */
@@ -67,19 +69,21 @@ typedef struct ConfigStore {
         bool unsigned_ok; /* written "unsigned" */
 } ConfigStore;
 
+/* The application: its user, ports, and how long it may take for what. */
 typedef struct ConfigApp {
-        char *user;    /* "webapp" */
-        uint64_t port; /* the usual one: 5000 */
-        uint64_t slot_port_a;
-        uint64_t slot_port_b;
-        int overlap;       /* Overlap */
-        usec_t start_usec; /* for a new version to listen and answer: 60 s */
-        usec_t stop_usec;  /* TERM → KILL: 20 s */
-        usec_t drain_usec; /* for old requests to end: 30 s */
-        uint64_t log_bytes;
-        JsonMap environment; /* environment properties of this host; assigned ones win */
+        char *user;           /* "webapp" */
+        uint64_t port;        /* the usual one: 5000 */
+        uint64_t slot_port_a; /* where the version of slot a listens (PORT): 61001 */
+        uint64_t slot_port_b; /* likewise: 61002 */
+        int overlap;          /* Overlap */
+        usec_t start_usec;    /* for a new version to listen and answer: 60 s */
+        usec_t stop_usec;     /* TERM → KILL: 20 s */
+        usec_t drain_usec;    /* for old requests to end: 30 s */
+        uint64_t log_bytes;   /* of the log of one process, before it is rotated: 10 MiB */
+        JsonMap environment;  /* environment properties of this host; assigned ones win */
 } ConfigApp;
 
+/* The health check that ends a deploy. */
 typedef struct ConfigGate {
         char *path;           /* "/" */
         char *status;         /* "200-399": ranges and numbers, comma separated */
@@ -89,25 +93,29 @@ typedef struct ConfigGate {
         usec_t timeout_usec;  /* of the gate: 300 s */
 } ConfigGate;
 
+/* Read where proxy.kind is not none. */
 typedef struct ConfigProxy {
-        int kind;      /* ProxyKind */
-        uint64_t port; /* 80 */
-        char *program; /* /usr/sbin/nginx */
-        char *user;    /* of its workers; NULL: www-data or nginx, whichever there is */
-        uint64_t max_body_bytes;
+        int kind;                /* ProxyKind */
+        uint64_t port;           /* 80 */
+        char *program;           /* /usr/sbin/nginx */
+        char *user;              /* of its workers; NULL: www-data or nginx, whichever there is */
+        uint64_t max_body_bytes; /* of a request; 0: as nginx has it */
 } ConfigProxy;
 
+/* How long hooks may take, of the host and of versions alike. */
 typedef struct ConfigHooks {
         usec_t timeout_usec; /* of each: 600 s */
         usec_t kill_usec;    /* TERM → KILL: 10 s */
         usec_t retry_usec;   /* before a deploy that asked for it is tried again: 60 s */
 } ConfigHooks;
 
+/* What stays on disk. The version that runs and the one to go back to always do. */
 typedef struct ConfigRetention {
         uint64_t versions; /* on disk, beside the running one: 3 */
         uint64_t bytes;    /* of all of them; 0: no limit */
 } ConfigRetention;
 
+/* All of it. Strings, arrays and maps are the struct's own. */
 typedef struct Config {
         char *environment; /* NULL: not told yet */
         char *host;        /* id; NULL: as identity says */
@@ -115,8 +123,8 @@ typedef struct Config {
         ConfigIdentity identity;
         ConfigStore store;
         JsonArray trusted_keys; /* ConfigKey */
-        uint64_t min_revision;
-        usec_t poll_usec; /* at least: 5 s */
+        uint64_t min_revision;  /* a host that has seen none refuses lower ones: 0 */
+        usec_t poll_usec;       /* at least: 5 s */
         ConfigApp app;
         ConfigGate gate;
         ConfigProxy proxy;

@@ -19,63 +19,68 @@
 
 /* store.json: written once by `tendril init`. */
 typedef struct StoreDocument {
-        uint64_t format;
+        uint64_t format; /* FORMAT_DOCUMENT, as in all */
         char *id; /* label; stands in every desired document and in the configuration of each host
                    */
         char *created; /* RFC 3339 */
 } StoreDocument;
 
+/* Where a version's bundle is, and what it must be. */
 typedef struct BundleRef {
-        char *key;
-        uint64_t size;
-        char *sha256;
+        char *key;     /* of the store */
+        uint64_t size; /* bytes, at most LIMIT_BUNDLE_BYTES */
+        char *sha256;  /* 64 digits; checked by a process that did not fetch it */
 } BundleRef;
 
-/* applications/<app>/versions/<label>/version.json */
+/* applications/<app>/versions/<label>/version.json: signed to publish; written once */
 typedef struct VersionDocument {
         uint64_t format;
-        char *application;
-        char *label;
+        char *application; /* label */
+        char *label;       /* of the version; the document's own place names both again */
         BundleRef bundle;
-        char *created;
+        char *created; /* RFC 3339, for people */
 } VersionDocument;
 
+/* A version by name and by content: a label alone decides nothing. */
 typedef struct VersionRef {
-        char *label; /* NULL: none (base of a first assignment) */
-        char *sha256;
+        char *label;  /* NULL: none (base of a first assignment) */
+        char *sha256; /* of the bundle */
 } VersionRef;
 
+/* One option setting, in Elastic Beanstalk's words. */
 typedef struct SettingDocument {
-        char *ns; /* written "namespace" */
-        char *option;
-        char *value;
+        char *ns;     /* written "namespace" */
+        char *option; /* name within it */
+        char *value;  /* at most LIMIT_SETTING_VALUE_BYTES */
 } SettingDocument;
 
-/* environments/<env>/desired.json */
+/* environments/<env>/desired.json: signed to assign; what the environment is to run */
 typedef struct DesiredDocument {
         uint64_t format;
-        char *store;
-        char *environment;
-        char *application;
+        char *store;       /* id of store.json: one that was copied elsewhere is refused */
+        char *environment; /* likewise one that was moved */
+        char *application; /* of target and base */
         uint64_t revision; /* from 1, grows by one with each assignment */
         char *nonce;
-        VersionRef target;
-        VersionRef base;
-        JsonArray settings; /* SettingDocument */
+        VersionRef target;  /* where to go */
+        VersionRef base;    /* where a rollout that failed goes back to */
+        JsonArray settings; /* SettingDocument, at most LIMIT_SETTINGS */
         char *created;
 } DesiredDocument;
 
+/* Is anybody to begin? Not signed: it chooses only between what desired.json names. */
 typedef enum HeadStatus {
-        HEAD_RUN,
-        HEAD_PAUSED,
-        HEAD_ABORTED,
-        HEAD_DONE,
+        HEAD_RUN,     /* whoever has a lane may */
+        HEAD_PAUSED,  /* nobody, until it runs again */
+        HEAD_ABORTED, /* nobody any more in this generation */
+        HEAD_DONE,    /* every host has */
         _HEAD_STATUS_MAX,
 } HeadStatus;
 
+/* Which of the two versions. */
 typedef enum HeadFollow {
         HEAD_TARGET,
-        HEAD_BASE,
+        HEAD_BASE, /* the rollout goes back */
 } HeadFollow;
 
 /* environments/<env>/rollout.json: the one document that every host polls */
@@ -91,9 +96,9 @@ typedef struct HeadDocument {
 } HeadDocument;
 
 typedef enum LaneState {
-        LANE_HELD,
-        LANE_RELEASED,
-        LANE_LEFT,
+        LANE_HELD,     /* by its holder, as long as it renews */
+        LANE_RELEASED, /* free: a tombstone, never deleted */
+        LANE_LEFT,     /* free: its holder was shut down */
         _LANE_STATE_MAX,
 } LaneState;
 
@@ -106,7 +111,8 @@ typedef struct LaneDocument {
         int state;      /* LaneState */
         char *holder;   /* host id */
         char *step;     /* stage of the holder's deploy */
-        uint64_t done, failed, lost;
+        uint64_t done, failed,
+                lost; /* hosts that went through it: well, badly, never heard of again */
 } LaneDocument;
 
 /* environments/<env>/g/<generation>/host/<id>.json: what became of this host */
@@ -114,8 +120,8 @@ typedef struct ResultDocument {
         uint64_t format;
         uint64_t revision;
         char *nonce;
-        char *host;
-        char *sha256;
+        char *host;   /* id */
+        char *sha256; /* of the version that was tried */
         char *deploy; /* id */
         bool done;    /* false: failed */
         char *error;  /* sentence, where it failed */
@@ -124,15 +130,15 @@ typedef struct ResultDocument {
 /* environments/<env>/hosts/<id>.json */
 typedef struct HostDocument {
         uint64_t format;
-        char *host;
-        char *agent;   /* TENDRIL_VERSION */
-        char *version; /* label served, or NULL */
-        char *sha256;
-        uint64_t revision;
-        char *stage;
-        char *health;  /* "ok", "failing", "unknown" */
-        char *cause;   /* sentence or NULL */
-        char *changed; /* RFC 3339: since when it is so */
+        char *host;        /* id */
+        char *agent;       /* TENDRIL_VERSION */
+        char *version;     /* label served, or NULL */
+        char *sha256;      /* of it */
+        uint64_t revision; /* the highest that it has accepted */
+        char *stage;       /* of the deploy that runs; "desired": at rest */
+        char *health;      /* "ok", "failing", "unknown" */
+        char *cause;       /* sentence or NULL */
+        char *changed;     /* RFC 3339: since when it is so */
 } HostDocument;
 
 extern const JsonTable store_document_table, version_document_table, desired_document_table,

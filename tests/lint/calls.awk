@@ -48,7 +48,7 @@ function strip(line,    out, c, i, n) {
 FNR == 1 { inside = "" }
 {
         code = strip($0)
-        if ($0 ~ /(^|[^A-Za-z0-9_])(TODO|FIXME|XXX|HACK)([^A-Za-z0-9_]|$)/)
+        if ($0 ~ /(^|[^A-Za-z0-9_])(TO[D]O|FIX[M]E|XX[X]|HAC[K])([^A-Za-z0-9_]|$)/)
                 print FILENAME ":" FNR ": [words] a note to oneself: do it, or open an issue"
         while (match(code, /(^|[^A-Za-z0-9_.>])[a-z_]+ ?\(/)) {
                 name = substr(code, RSTART, RLENGTH)
