@@ -43,7 +43,8 @@ struct Agent {
         bool view;
         Helpers *helpers;
         Identify *identify; /* NULL: not asked for */
-        bool withheld;      /* the state is of another instance: nothing is asked of the store */
+        bool withheld;      /* whose the state is is not known, or it is another's: nothing is asked
+                               of the store */
         Store *store;
         Answers *answers;
         Pipeline *pipeline;
@@ -104,6 +105,7 @@ static int probe_view(Agent *a, Error **reterr) {
 /* ---- which host this is ---- */
 
 static void begin_store(Agent *a);
+static void withhold(Agent *a);
 
 /* What the configuration leaves open, others may say: the instance's tag, then its user data. */
 static int complete_config(Agent *a, Config *config, Error **reterr) {
@@ -139,12 +141,37 @@ static int settle(Agent *a, const char *instance, Error **reterr) {
                     : error_set(reterr, -ENOMEM, "start: out of memory");
 }
 
+static int on_withhold(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata) {
+        withhold(userdata);
+        return 0;
+}
+
+/* From now on nothing is asked of the store, nor written there in another's name. A deploy that
+ * runs ends first; the application stays as it is. */
+static void withhold(Agent *a) {
+        PipelineStatus s;
+
+        a->withheld = true;
+        pipeline_status(a->pipeline, &s);
+        a->store_timer = sd_event_source_disable_unref(a->store_timer);
+        if (s.record) {
+                (void) sd_event_add_time_relative(a->loop, &a->store_timer, CLOCK_BOOTTIME, SEC(1),
+                                                  0, on_withhold, a);
+                return;
+        }
+        pipeline_set_config(a->pipeline, a->config, NULL);
+        a->store = store_free(a->store);
+        pipeline_store_failed(a->pipeline,
+                              "the state on this disk was made by another instance: start the "
+                              "agent again, which sets it aside");
+}
+
 /* Late: the pipeline runs already, with a state that was somebody's. */
 static void on_identified(void *userdata) {
         Agent *a = userdata;
         const NetIdentity *known = identify_known(a->identify);
         _cleanup_(error_freep) Error *err = NULL;
-        _cleanup_free_ char *owner = NULL, *host = NULL, *text = NULL;
+        _cleanup_free_ char *owner = NULL, *host = NULL;
         _cleanup_close_ int state_fd = -EBADF;
         int r;
 
@@ -153,10 +180,11 @@ static void on_identified(void *userdata) {
         state_fd = file_open_dir_at(AT_FDCWD, a->paths.state);
         r = state_fd < 0 ? state_fd : identity_read(state_fd, &owner);
         if (r >= 0 && owner && !str_equal(owner, known->instance)) {
-                text = str_format("the state was made by instance %s, and this is %s: start the "
-                                  "agent again, which sets it aside",
-                                  owner, known->instance);
-                pipeline_store_failed(a->pipeline, text ?: "the state is another instance's");
+                log_error(
+                        "the state in %s was made by instance %s, and this is %s: start the agent "
+                        "again, which sets it aside",
+                        a->paths.state, owner, known->instance);
+                withhold(a);
                 return;
         }
         if (r >= 0)

@@ -109,6 +109,7 @@ static void discard(Deploy *d) {
 static void on_verified(void *userdata, int r, const HelperResult *result, Error *err) {
         Deploy *d = userdata;
         Error *own = NULL;
+        bool wrong = r == -EBADMSG;
 
         d->task = NULL;
         if (r == 0) {
@@ -117,14 +118,14 @@ static void on_verified(void *userdata, int r, const HelperResult *result, Error
                 r = keep(d, result->sha256, &own);
         } else {
                 /* What an earlier attempt left, or a power cut, need not be the store's fault. */
-                if (r == -EBADMSG && !d->fetched_whole && !d->p->state->attempt.path)
+                if (wrong && !d->fetched_whole && !d->p->state->attempt.path)
                         r = error_set(&own, -EAGAIN,
                                       "%s; some of it is from an earlier attempt, so all of it is "
                                       "fetched anew",
                                       error_text(err));
                 else
                         (void) error_set(&own, r, "%s", error_text(err));
-                if (r == -EBADMSG || r == -EAGAIN)
+                if (wrong)
                         discard(d);
         }
         deploy_step_ended(d, r, own);

@@ -114,6 +114,28 @@ def test_a_clone_without_imds_at_its_start(make_host, moto_bucket, imds):
     host.wait_answers(60)
 
 
+def test_a_clone_that_learns_it_late(make_host, moto_bucket, imds):
+    """`auto`, and the service answers only when the agent runs by the host's name already: from then on nothing is asked of the store in
+    another's name; a restart sets the state aside."""
+    host = on_ec2(make_host, moto_bucket, imds, leave_out=("host",))
+    host.start()
+    host.deploy("v1")
+    host.kill()
+    imds.down()
+    imds.identity["instanceId"] = "i-0fedcba9876543210"
+    host.start()
+    assert host.version() == "v1"
+    imds.up()
+    host.wait_silent("another instance", seconds=60)
+    host.web("v2")
+    host.assign("v2")
+    host.wait_silent("another instance")
+    assert host.version() == "v1" and host.status()["desired"]["label"] == "v1"
+    boot_as(host, imds, "i-0fedcba9876543210")
+    host.wait_served("v2", 60)
+    assert host.status()["host"] == "i-0fedcba9876543210"
+
+
 def test_another_tag(make_host, moto_bucket, imds):
     imds.tags = {TAG: "wrong", "stage": "blue"}
     host = on_ec2(make_host, moto_bucket, imds, leave_out=("host", "environment"), more=["identity: {tag: stage}"])
