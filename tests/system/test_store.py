@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import threading
 
+import pytest
+
 from host import BUILD, Load, server_text, wait_for
 
 
@@ -141,6 +143,23 @@ def test_two_agents_take_turns(make_host):
     wait_for("both serve v2", done, 120, 0.005)
     assert all(len(b) == 1 for b in seen), seen
     assert {b[0] for b in seen} == {"h1", "h2"}
+
+
+@pytest.mark.parametrize("harm", ["torn", "other"])
+def test_a_kept_bundle_that_a_power_cut_has_torn_is_fetched_anew(agent, harm):
+    """What is in bundles/ was verified once and is not synced: the digest is looked at each time, and is then nobody's fault."""
+    agent.web("v1")
+    agent.web("v2")
+    agent.deploy("v1")
+    kept = agent.path("var/lib/tendril/bundles", agent.state()["current"]["sha256"])
+    agent.deploy("v2")
+    with open(kept, "r+b") as f:
+        f.truncate(os.path.getsize(kept) // 2) if harm == "torn" else f.write(b"x")
+    agent.assign("v1")
+    agent.wait_served("v1", 60)
+    outcomes = [(d["outcome"], d["error"] or "") for d in agent.history()]
+    assert outcomes[0][0] == "done" and outcomes[1][0] == "retry" and "fetched anew" in outcomes[1][1], outcomes
+    assert not agent.state()["quarantine"]
 
 
 def test_bundle_by_hand_holds_the_host(agent):
