@@ -13,6 +13,7 @@ SOURCES := \
         agent/base/file.c \
         agent/base/json.c \
         agent/base/jsontable.c \
+        agent/base/landlock.c \
         agent/base/merge.c \
         agent/base/str.c \
         agent/base/time.c \

@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
-#include <linux/landlock.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
@@ -12,6 +11,7 @@
 #include <sys/syscall.h>
 
 #include "agent/limits.h"
+#include "base/landlock.h"
 #include "bundle/bundle.h"
 
 #if defined(__x86_64__)
@@ -20,19 +20,6 @@
 #define AUDIT_ARCH_HERE AUDIT_ARCH_AARCH64
 #else
 #error "the filter of system calls is written for x86_64 and aarch64"
-#endif
-
-/* Both shadow memory and a tracer at exit: no sanitizer runs in here. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||                         \
-        __has_feature(memory_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
 #endif
 
 /* The largest decoder is zstd's and xz's: 128 MiB; two hundred thousand entries are 60 MiB; eight
@@ -75,79 +62,26 @@ static int set_limits(const Confinement *how, Error **reterr) {
 
 /* ---- Landlock ---- */
 
-/* Newer than the headers this may be built with; Documentation/userspace-api/landlock.rst has the
- * list of versions. */
-#define FS_TRUNCATE  (UINT64_C(1) << 14) /* from version 3 */
-#define FS_IOCTL_DEV (UINT64_C(1) << 15) /* from version 5 */
-#define NET_TCP      UINT64_C(3)         /* bind and connect, from version 4 */
-#define SCOPES       UINT64_C(3)         /* abstract sockets and signals, from version 6 */
-
-typedef struct Ruleset {
-        uint64_t fs;
-        uint64_t net;
-        uint64_t scoped;
-} Ruleset;
-
 /* What the folder that is unpacked into is for. */
-#define FS_READ (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
 #define FS_WRITE                                                                                   \
-        (FS_READ | LANDLOCK_ACCESS_FS_WRITE_FILE | /* files are made and filled */                 \
+        (LANDLOCK_READ | LANDLOCK_ACCESS_FS_WRITE_FILE | /* files are made and filled */           \
          LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_SYM | \
          LANDLOCK_ACCESS_FS_REFER | /* hard links between its own folders */                       \
-         FS_TRUNCATE /* a file that ends in a hole */)
-
-/* Everything that this version of Landlock can forbid. */
-static size_t ruleset_of(long version, Ruleset *ret) {
-        *ret = (Ruleset){ .fs = LANDLOCK_ACCESS_FS_MAKE_SYM * 2 - 1 };
-        if (version >= 2)
-                ret->fs |= LANDLOCK_ACCESS_FS_REFER;
-        if (version >= 3)
-                ret->fs |= FS_TRUNCATE;
-        if (version >= 4)
-                ret->net = NET_TCP;
-        if (version >= 5)
-                ret->fs |= FS_IOCTL_DEV;
-        if (version >= 6)
-                ret->scoped = SCOPES;
-        return version >= 6 ? 24 : version >= 4 ? 16 : 8;
-}
-
-static int allow_below(int ruleset_fd, int folder_fd, uint64_t rights, Error **reterr) {
-        struct landlock_path_beneath_attr rule = { .allowed_access = rights,
-                                                   .parent_fd = folder_fd };
-
-        if (folder_fd < 0)
-                return 0;
-        if (syscall(SYS_landlock_add_rule, ruleset_fd, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0)
-                return error_set(reterr, -errno, "Landlock: allow a folder: %s", strerror(errno));
-        return 0;
-}
+         LANDLOCK_TRUNCATE /* a file that ends in a hole */)
 
 /* 1: the kernel has none. */
 static int set_landlock(const Confinement *how, Error **reterr) {
         _cleanup_close_ int fd = -EBADF;
-        Ruleset ruleset;
-        size_t size;
-        long version;
         int r;
 
-        version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-        if (version < 1)
-                return 1;
-        size = ruleset_of(version, &ruleset);
-        fd = (int) syscall(SYS_landlock_create_ruleset, &ruleset, size, 0);
-        if (fd < 0)
-                return error_set(reterr, -errno, "Landlock: %s", strerror(errno));
-
-        r = allow_below(fd, how->write_fd, FS_WRITE & ruleset.fs, reterr);
-        if (r < 0)
+        r = landlock_begin(false, &fd, reterr);
+        if (r != 0)
                 return r;
-        r = allow_below(fd, how->read_fd, FS_READ, reterr);
-        if (r < 0)
-                return r;
-        if (syscall(SYS_landlock_restrict_self, fd, 0) < 0)
-                return error_set(reterr, -errno, "Landlock: %s", strerror(errno));
-        return 0;
+        if (how->write_fd >= 0)
+                r = landlock_allow(fd, how->write_fd, FS_WRITE, reterr);
+        if (r >= 0 && how->read_fd >= 0)
+                r = landlock_allow(fd, how->read_fd, LANDLOCK_READ, reterr);
+        return r < 0 ? r : landlock_enforce(fd, reterr);
 }
 
 /* ---- seccomp ---- */

@@ -3,29 +3,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/landlock.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
 #include "agent/limits.h"
+#include "base/landlock.h"
 #include "base/str.h"
-
-/* A sanitizer reads and runs what it likes at its end. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||                         \
-        __has_feature(memory_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 /* For each of LIMIT_S3_CALLS: a socket, what wakes its resolver, and up to three descriptors that
  * it was handed, each of them twice; the checks; and what is always there. */
@@ -56,38 +42,6 @@ void net_confine_process(void) {
 
 /* ---- Landlock ---- */
 
-/* Newer than the headers this may be built with; Documentation/userspace-api/landlock.rst has the
- * list of versions. */
-#define FS_TRUNCATE  (UINT64_C(1) << 14) /* from version 3 */
-#define FS_IOCTL_DEV (UINT64_C(1) << 15) /* from version 5 */
-#define NET_BIND_TCP UINT64_C(1)         /* from version 4 */
-#define SCOPES       UINT64_C(3)         /* abstract sockets and signals, from version 6 */
-
-#define READ_BELOW (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
-
-typedef struct Ruleset {
-        uint64_t fs;
-        uint64_t net;
-        uint64_t scoped;
-} Ruleset;
-
-/* Everything that this version of Landlock can forbid, but to connect: servers, proxies and the
- * metadata service have any port. It listens nowhere. */
-static size_t ruleset_of(long version, Ruleset *ret) {
-        *ret = (Ruleset){ .fs = LANDLOCK_ACCESS_FS_MAKE_SYM * 2 - 1 };
-        if (version >= 2)
-                ret->fs |= LANDLOCK_ACCESS_FS_REFER;
-        if (version >= 3)
-                ret->fs |= FS_TRUNCATE;
-        if (version >= 4)
-                ret->net = NET_BIND_TCP;
-        if (version >= 5)
-                ret->fs |= FS_IOCTL_DEV;
-        if (version >= 6)
-                ret->scoped = SCOPES;
-        return version >= 6 ? 24 : version >= 4 ? 16 : 8;
-}
-
 /* To be read, with all below it. Folders rather than files: most of these are replaced by a rename,
  * and a rule is about what stood there. What is not there needs none. */
 static const char *const readable[] = {
@@ -108,15 +62,13 @@ static const char *const readable[] = {
 
 static int allow_reading(int ruleset_fd, const char *path, Error **reterr) {
         _cleanup_close_ int fd = open(path, O_PATH | O_CLOEXEC);
-        struct landlock_path_beneath_attr rule = { .parent_fd = fd };
         struct stat st;
 
         if (fd < 0 || fstat(fd, &st) < 0)
                 return 0;
-        rule.allowed_access = S_ISDIR(st.st_mode) ? READ_BELOW : LANDLOCK_ACCESS_FS_READ_FILE;
-        if (syscall(SYS_landlock_add_rule, ruleset_fd, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0)
-                return error_set(reterr, -errno, "Landlock: allow %s: %s", path, strerror(errno));
-        return 0;
+        return landlock_allow(ruleset_fd, fd,
+                              S_ISDIR(st.st_mode) ? LANDLOCK_READ : LANDLOCK_ACCESS_FS_READ_FILE,
+                              reterr);
 }
 
 /* The folder of a file. */
@@ -185,15 +137,14 @@ static bool may_run_a_program(const WireOpen *open) {
         return folder && access(folder, F_OK) == 0;
 }
 
-static int restrict_files(long version, const WireOpen *open, Error **reterr) {
+/* Servers, proxies and the metadata service have any port. */
+static int restrict_files(const WireOpen *open, Error **reterr) {
         _cleanup_close_ int fd = -EBADF;
-        Ruleset ruleset;
-        size_t size = ruleset_of(version, &ruleset);
-        int r = 0;
+        int r;
 
-        fd = (int) syscall(SYS_landlock_create_ruleset, &ruleset, size, 0);
-        if (fd < 0)
-                return error_set(reterr, -errno, "Landlock: %s", strerror(errno));
+        r = landlock_begin(true, &fd, reterr);
+        if (r != 0)
+                return r < 0 ? r : NET_CONFINE_NONE;
         for (size_t i = 0; i < ELEMENTS(readable) && r >= 0; i++)
                 r = allow_reading(fd, readable[i], reterr);
         if (r >= 0 && open)
@@ -201,19 +152,13 @@ static int restrict_files(long version, const WireOpen *open, Error **reterr) {
         if (r < 0)
                 return r;
         /* Landlock asks for it. */
-        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
-            syscall(SYS_landlock_restrict_self, fd, 0) < 0)
-                return error_set(reterr, -errno, "Landlock: %s", strerror(errno));
-        return 0;
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+                return error_set(reterr, -errno, "no new privileges: %s", strerror(errno));
+        return landlock_enforce(fd, reterr);
 }
 
 int net_confine_files(const WireOpen *open, Error **reterr) {
-        long version;
-
         if (open && may_run_a_program(open))
                 return NET_CONFINE_PROGRAM;
-        version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-        if (SANITIZED || version < 1)
-                return NET_CONFINE_NONE;
-        return restrict_files(version, open, reterr);
+        return SANITIZED ? NET_CONFINE_NONE : restrict_files(open, reterr);
 }
