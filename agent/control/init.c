@@ -352,13 +352,13 @@ static void print_policies(const Init *i) {
         for (int kind = 0; kind < _POLICY_KIND_MAX; kind++)
                 if (policy_applies(&i->spec, (PolicyKind) kind))
                         print_policy(i, (PolicyKind) kind, policy++);
-        (void) printf(
-                "\nUntested outside of AWS, because no other server evaluates them: the "
-                "conditions on s3:if-none-match,\ns3:if-match, s3:ObjectCreationOperation, "
-                "s3:prefix%s.\nWith all of it in place this must be refused (403):\n"
-                "  aws s3api put-object --bucket %s --key %s%senvironments/try/rollout.json\n",
-                i->kms_key ? ", kms:ViaService" : "", i->location.bucket, prefix,
-                prefix[0] ? "/" : "");
+        (void) printf("\nUntested outside of AWS, because no other server evaluates them: the "
+                      "conditions on s3:if-none-match,\ns3:if-match, s3:ObjectCreationOperation, "
+                      "s3:prefix%s.\nWith all of it in place this must be refused (403):\n"
+                      "  aws s3api put-object --bucket %s --key "
+                      "%s%sapplications/try/versions/try/bundle\n",
+                      i->kms_key ? ", kms:ViaService" : "", i->location.bucket, prefix,
+                      prefix[0] ? "/" : "");
 }
 
 /* ---- the order ---- */

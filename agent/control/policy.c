@@ -19,6 +19,7 @@
 #define SCRATCH_DAYS    1
 #define COORDINATE_DAYS 7
 #define UPLOAD_DAYS     2
+#define PRUNED_DAYS     30
 
 #define BIT(kind) (1U << (kind))
 
@@ -565,13 +566,15 @@ static int add_old_versions(Lifecycle *l, const PolicySpec *spec, const char *en
  * name only all of "environments/" can be meant. */
 static int make_lifecycle(Lifecycle *l, const PolicySpec *spec) {
         char *const *e = spec->environments;
-        Rule *uploads = add_rule(l, spec, "unfinished uploads", "applications/");
+        Rule *uploads =
+                add_rule(l, spec, "unfinished uploads and pruned versions", "applications/");
         Rule *scratch;
         int r = 0;
 
         if (!uploads)
                 return -ENOMEM;
         uploads->upload.initiation = UPLOAD_DAYS;
+        uploads->noncurrent.noncurrent = PRUNED_DAYS; /* else `versions --prune` frees nothing */
         scratch = add_rule(l, spec, "selftest", "selftest/");
         if (!scratch)
                 return -ENOMEM;

@@ -42,7 +42,8 @@ static const PolicyWords words[_POLICY_KIND_MAX] = {
         [POLICY_LIFECYCLE] = {
                 "lifecycle", "For the bucket: what S3 removes by itself",
                 "Unfinished uploads after 2 days, left-overs of self-tests after a day, and, where the bucket keeps\n"
-                "old versions of objects, those of lanes, outcomes and host documents after 7 days.\n"
+                "old versions of objects, those of lanes, outcomes and host documents after 7 days, and what\n"
+                "`versions --prune` removed after 30.\n"
                 "A rule's filter is a plain prefix without wildcards, and the environment's name stands before g/ and\n"
                 "hosts/: without --env the rule is for all of environments/, old assignments (desired.json) with it.\n"
                 "With --env NAME it is exact, and has to be made again for each new environment.\n"

@@ -17,8 +17,13 @@ HttpTransfer *http_transfer_free(HttpTransfer *t) {
 
         if (t->easy)
                 curl_easy_cleanup(t->easy);
+        /* Tokens and signatures went in these. */
+        for (struct curl_slist *l = t->headers; l; l = l->next)
+                explicit_bzero(l->data, strlen(l->data));
         curl_slist_free_all(t->headers);
         free(t->held);
+        if (t->body.data)
+                explicit_bzero(t->body.data, t->body.allocated);
         buf_done(&t->body);
         buf_done(&t->reply.body);
         (void) strv_free(t->reply.headers);

@@ -117,7 +117,8 @@ int profile_read(const char *text, size_t size, const char *name, bool is_config
         _cleanup_(profile_done) Profile profile = { 0 };
         const char *end = text + size;
         unsigned n_line = 0;
-        bool inside = false;
+        bool inside = false, is_below = false; /* a setting stands above, `level` blanks in */
+        size_t level = 0;
         int r = 0;
 
         if (memchr(text, 0, size))
@@ -128,11 +129,16 @@ int profile_read(const char *text, size_t size, const char *name, bool is_config
         for (const char *next; text < end && r >= 0; text = next) {
                 const char *stop = memchr(text, '\n', (size_t) (end - text)) ?: end;
                 Piece line = trim(text, (size_t) (stop - text));
+                size_t indent = (size_t) (line.begin - text);
 
                 n_line++;
                 next = stop < end ? stop + 1 : end;
-                if (line.size == 0 || strchr("#;", line.begin[0]) || strchr(blanks, *text))
+                if (line.size == 0 || strchr("#;", line.begin[0]))
                         continue;
+                if (is_below && indent > level)
+                        continue; /* belongs to the setting above */
+                level = indent;
+                is_below = line.begin[0] != '[';
                 r = read_line(&profile, line, name, is_config, &inside);
         }
         if (r == -EBADMSG)

@@ -172,13 +172,16 @@ static int add_variable(const ProviderTry *t, char ***env, const char *name,
 }
 
 static int make_environment(const ProviderTry *t, char ***ret) {
+        /* What the AWS CLI needs to find the profile that it is asked for. */
+        static const char *const names[] = {
+                "HOME",       "AWS_PROFILE",       "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE",
+                "AWS_REGION", "AWS_DEFAULT_REGION"
+        };
         int r;
 
         r = add_variable(t, ret, "PATH", DEFAULT_PATH);
-        if (r >= 0)
-                r = add_variable(t, ret, "HOME", NULL);
-        if (r >= 0)
-                r = add_variable(t, ret, "AWS_PROFILE", NULL);
+        for (size_t i = 0; i < ELEMENTS(names) && r >= 0; i++)
+                r = add_variable(t, ret, names[i], NULL);
         return r;
 }
 

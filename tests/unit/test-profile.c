@@ -109,6 +109,27 @@ static void test_config(void **state) {
 }
 
 /* The words name the line, and never what stands there. */
+/* As Python's reader, and so every AWS tool in it: only what stands further in than the setting
+ * above belongs to that. */
+static void test_indented(void **state) {
+        static const char text[] = "[default]\n"
+                                   "  aws_access_key_id = AKIAINDENTED\n"
+                                   "  aws_secret_access_key = s\n"
+                                   "    aws_session_token = NESTED\n"
+                                   "  s3 =\n"
+                                   "      aws_session_token = NESTED\n"
+                                   "  [other]\n"
+                                   "aws_access_key_id = OTHER\n";
+        Profile p = { 0 };
+
+        (void) state;
+        assert_int_equal(profile_read(text, strlen(text), "default", false, &p, NULL), 0);
+        assert_string_equal(p.access_key_id, "AKIAINDENTED");
+        assert_string_equal(p.secret, "s");
+        assert_null(p.token);
+        profile_done(&p);
+}
+
 static void test_malformed(void **state) {
         static const struct {
                 const char *text;
@@ -194,9 +215,8 @@ static void test_words(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_profiles),
-                cmocka_unit_test(test_config),
-                cmocka_unit_test(test_malformed),
+                cmocka_unit_test(test_profiles), cmocka_unit_test(test_config),
+                cmocka_unit_test(test_indented), cmocka_unit_test(test_malformed),
                 cmocka_unit_test(test_words),
         };
 

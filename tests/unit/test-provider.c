@@ -368,7 +368,8 @@ static void test_process(_unused_ void **state) {
                         "echo 'DeprecationWarning: {old}' >&2\n"
                         "[ \"$#\" = 2 ] && [ \"$1\" = 'a b' ] && [ \"$2\" = c ] || exit 3\n"
                         "[ -n \"$HOME\" ] && [ \"$PATH\" = /usr/bin:/bin ] || exit 4\n"
-                        "[ -z \"$AWS_SESSION_TOKEN$AWS_CONFIG_FILE\" ] || exit 5\n" SAYS(
+                        "[ -z \"$AWS_SESSION_TOKEN$AWS_SECRET_ACCESS_KEY\" ] || exit 5\n"
+                        "[ -f \"$AWS_CONFIG_FILE$AWS_SHARED_CREDENTIALS_FILE\" ] || exit 6\n" SAYS(
                                 "0007", "2026-08-01T15:00:00+02:00"));
         a = get(&w);
         assert_string_equal(a.error, "");
