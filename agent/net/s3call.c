@@ -14,6 +14,9 @@
 #include "net/s3words.h"
 #include "net/secret.h"
 
+/* An answer that took longer says too little of the time now. */
+#define CLOCK_USEC SEC(5)
+
 /* A small document: what a person waits for who asks for `status`. */
 #define STALL_USEC SEC(10)
 #define TOTAL_USEC SEC(30)
@@ -306,7 +309,8 @@ static void call_refused(S3Call *c, const Reading *reading) {
                 .method = c->request.method,
                 .bucket = c->s3->at.bucket,
                 .region = c->signed_region,
-                .answered_region = reading->region,
+                .answered_region =
+                        reading->region && str_is_label(reading->region) ? reading->region : NULL,
                 .on_bucket = !c->request.key,
                 .is_conditional = c->request.etag,
                 .skew_usec = c->s3->skew_usec,
@@ -318,9 +322,10 @@ static void call_refused(S3Call *c, const Reading *reading) {
         call_fail(c, r, &reading->answer, err);
 }
 
-/* A write by ETag that was accepted shows which form the server takes. */
+/* A PUT by ETag that was accepted shows which form the server takes; Ceph RGW 16 ignores the
+ * condition of others. */
 static void s3_learn_etag_form(S3 *s3, const S3Call *c) {
-        if (s3->etag_form == ETAG_UNKNOWN && c->request.etag && !is_read(c))
+        if (s3->etag_form == ETAG_UNKNOWN && c->request.etag && str_equal(c->request.method, "PUT"))
                 s3->etag_form = c->request.bare_etag ? ETAG_BARE : ETAG_QUOTED;
 }
 
@@ -353,7 +358,9 @@ static void call_on_http(void *userdata, int r, HttpReply *reply, Error *err) {
 
         c->transfer = NULL;
         read_answer(c, r, reply, &reading);
-        s3_note_clock(c->s3, reading.answer.date_usec);
+        /* Date was written when the answer began: of one that took long it tells nothing. */
+        if (reading.why == RETRY_SKEW || (reply && reply->took_usec < CLOCK_USEC))
+                s3_note_clock(c->s3, reading.answer.date_usec);
         if (reading.why != RETRY_NEVER && call_again(c, r, &reading))
                 return;
         if (r < 0)

@@ -374,6 +374,14 @@ static int finish(Fetch *f, Error **reterr) {
         return 0;
 }
 
+/* What a range has brought is only believed until its answer was looked at as a whole. */
+static bool is_asking(const Fetch *f) {
+        for (size_t i = 0; i < TRANSFER_PARALLEL; i++)
+                if (!slot_is_idle(&f->slots[i]))
+                        return true;
+        return false;
+}
+
 static void fetch_go_on(Fetch *f) {
         uint64_t offset, bytes;
         Error *err = NULL;
@@ -382,7 +390,7 @@ static void fetch_go_on(Fetch *f) {
         for (size_t i = 0; i < TRANSFER_PARALLEL && r >= 0; i++)
                 if (slot_is_idle(&f->slots[i]) && next_piece(f, &offset, &bytes))
                         r = slot_ask(&f->slots[i], offset, bytes, &err);
-        if (r >= 0 && !map_is_whole(&f->map))
+        if (r >= 0 && (!map_is_whole(&f->map) || is_asking(f)))
                 return;
         if (r >= 0)
                 r = finish(f, &err);
@@ -574,6 +582,8 @@ static void slot_again(Slot *slot, RetryClass why, Error *err) {
 
         if (slot->file.bytes == 0) { /* it was cut behind its last byte */
                 (void) error_free(err);
+                retry_succeeded(&slot->retry, &f->quota);
+                slot->retry = (RetryState){ 0 };
                 fetch_go_on(f);
                 return;
         }

@@ -296,6 +296,13 @@ static void completed_with_error(Upload *u, const HttpReply *reply) {
 
         r = error_set(&own, -EREMOTEIO, "the server could not put the parts together: %s (%s)",
                       error.message ?: "no words", code);
+        /* It may have been put together all the same: then a second time would be refused by it. */
+        if (is_conditional(u)) {
+                upload_lost(u, r, own);
+                (void) error_free(own);
+                xml_error_done(&error);
+                return;
+        }
         if (retry_decide(&u->retry, &u->quota, retry_classify(0, 400, error.code, 0),
                          backoff_chance(), &delay) &&
             sd_event_add_time_relative(s3_loop(u->base.s3), &u->timer, CLOCK_MONOTONIC, delay, 0,
@@ -344,20 +351,34 @@ static void completed(Upload *u, const S3Answer *answer) {
                 upload_fail(u, r, own);
 }
 
+/* No answer, or that of something between us and the server. */
+static bool is_lost(int r, const S3Answer *answer) {
+        return r < 0 && (!answer->reply || answer->reply->status >= 500);
+}
+
+/* An upload that is not known any more may be one that was completed, and whose answer was lost. */
+static void upload_unknown(Upload *u) {
+        _cleanup_(error_freep) Error *own = NULL;
+
+        (void) error_set(&own, -EAGAIN,
+                         "the server does not know this upload any more: upload again");
+        upload_lost(u, -EAGAIN, own);
+}
+
 static void on_completed(void *userdata, int r, const S3Answer *answer, Error *err) {
         Upload *u = userdata;
 
         u->call = NULL;
         if (r == 0)
                 completed(u, answer);
-        else if (r < 0 && !answer->reply)
+        else if (is_lost(r, answer))
                 upload_lost(u, r, err);
         else if (r < 0)
                 upload_fail_as(u, r, err);
         else if (r == S3_REFUSED)
                 upload_give_up(u, STORE_REFUSED, NULL);
         else
-                upload_unexpected(u, r);
+                upload_unknown(u);
 }
 
 /* ---- parts ---- */
@@ -372,9 +393,9 @@ static void single_done(Upload *u, int r, const S3Answer *answer, const Error *e
         else if (r == 0) {
                 r = error_set(&own, -EBADMSG, "the server took it, but gives it no ETag");
                 upload_fail(u, r, own);
-        } else if (r == S3_REFUSED)
+        } else if ((r == S3_REFUSED && is_conditional(u)) || (r == S3_ABSENT && u->base.if_match))
                 upload_end(u, STORE_REFUSED, NULL, NULL);
-        else if (r < 0 && !answer->reply)
+        else if (is_lost(r, answer))
                 upload_lost(u, r, err);
         else if (r < 0)
                 upload_fail_as(u, r, err);

@@ -117,10 +117,23 @@ static void test_single_refused(void **state) {
 
         (void) state;
         set_up(&x, 5);
+        x.if_absent = true;
         set_faults(&x, faults, 1);
         run(&x);
         assert_int_equal(x.r, STORE_REFUSED);
         assert_int_equal(x.s3.n_aborted, 0);
+}
+
+/* Without a condition nobody may be told that one did not hold. */
+static void test_single_refused_without_condition(void **state) {
+        FakeFault faults[] = { { .how = FAKE_REFUSED } };
+        _fixture_ x;
+
+        (void) state;
+        set_up(&x, 5);
+        set_faults(&x, faults, 1);
+        run(&x);
+        assert_words(&x, -EAGAIN, "something else changed it");
 }
 
 /* The MD5 of "hello", and of nothing known. */
@@ -149,28 +162,49 @@ static void test_single_read_back(void **state) {
         }
 }
 
-static void test_parts_read_back(void **state) {
-        FakeFault faults[] = { { .how = FAKE_LOST, .method = "POST", .query = "uploadId" } };
-        char *etags[4] = { NULL };
+/* What the object's ETag is when all parts of the fixture are in it; the caller frees. */
+static char *etag_of_parts(const Fixture *x) {
+        char *etags[4] = { NULL }, *expected;
         char sha[DIGEST_SHA256_HEX_SIZE];
-        _cleanup_free_ char *expected = NULL;
-        _fixture_ x;
 
-        (void) state;
-        set_up(&x, BIG);
         for (size_t i = 0; i < 3; i++) {
-                digest_bytes(x.s3.object + i * 8 * MIB, MIN(8 * MIB, BIG - i * 8 * MIB), sha);
+                digest_bytes(x->s3.object + i * 8 * MIB, MIN(8 * MIB, BIG - i * 8 * MIB), sha);
                 etags[i] = strndup(sha, 32);
         }
         expected = multipart_etag(etags, 3);
         for (size_t i = 0; i < 3; i++)
                 free(etags[i]);
-        x.s3.head_etag = expected;
-        set_faults(&x, faults, 1);
-        run(&x);
-        assert_int_equal(x.r, 0);
-        assert_string_equal(x.etag, expected);
-        assert_int_equal(x.s3.n_aborted, 0);
+        return expected;
+}
+
+/* The last answer did not come, or says nothing of what became of it: the object does. */
+static void test_parts_read_back(void **state) {
+        static const FakeFault cases[] = {
+                { .how = FAKE_LOST, .method = "POST", .query = "uploadId" },
+                { .how = FAKE_ABSENT, .method = "POST", .query = "uploadId" },
+                { .how = FAKE_STATUS, .method = "POST", .query = "uploadId", .n = 502 },
+                { .how = FAKE_CODE,
+                  .method = "POST",
+                  .query = "uploadId",
+                  .code = "InternalError" },
+        };
+
+        (void) state;
+        for (size_t i = 0; i < ELEMENTS(cases); i++) {
+                FakeFault fault = cases[i];
+                _cleanup_free_ char *expected = NULL;
+                _fixture_ x;
+
+                set_up(&x, BIG);
+                x.if_absent = i > 0;
+                expected = etag_of_parts(&x);
+                x.s3.head_etag = expected;
+                set_faults(&x, &fault, 1);
+                run(&x);
+                assert_int_equal(x.r, 0);
+                assert_string_equal(x.etag, expected);
+                assert_int_equal(x.s3.n_aborted, 0);
+        }
 }
 
 /* Nothing can be looked at: whether it is there is not known. */
@@ -543,6 +577,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_single),
                 cmocka_unit_test(test_single_refused),
+                cmocka_unit_test(test_single_refused_without_condition),
                 cmocka_unit_test(test_single_lost),
                 cmocka_unit_test(test_single_read_back),
                 cmocka_unit_test(test_parts_read_back),
