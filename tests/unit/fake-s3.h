@@ -25,6 +25,7 @@ typedef enum FakeHow {
         FAKE_ABSENT,    /* S3_ABSENT */
         FAKE_SHORT,     /* 206 with only n bytes */
         FAKE_ELSEWHERE, /* 206, Content-Range is off by n */
+        FAKE_LATE,      /* the same, told after all others have ended */
         FAKE_WHOLE,     /* 200: knows no ranges */
         FAKE_NO_ETAG,
         FAKE_NO_RANGE, /* 206 without Content-Range */
@@ -228,6 +229,19 @@ static void fake_whole(S3Call *c) {
         fake_end(c, 0, &a);
 }
 
+static int fake_late(sd_event_source *source, uint64_t usec, void *userdata) {
+        S3Call *c = userdata;
+        FakeAnswer a = { .status = 206, .etag = c->s3->etag, .n_file = c->file.bytes };
+
+        (void) source;
+        (void) usec;
+        (void) snprintf(a.range, sizeof(a.range),
+                        "content-range: bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, c->file.offset + 1,
+                        c->file.offset + c->file.bytes, c->s3->size);
+        fake_end(c, 0, &a);
+        return 0;
+}
+
 static void fake_get(S3Call *c, const FakeFault *fault) {
         S3 *s3 = c->s3;
         FakeAnswer a = { .status = 206, .etag = s3->etag };
@@ -267,6 +281,12 @@ static void fake_get(S3Call *c, const FakeFault *fault) {
         }
         fake_give(c, begin, n);
         a.n_file = n;
+        if (fault && fault->how == FAKE_LATE) {
+                c->source = sd_event_source_disable_unref(c->source);
+                assert(sd_event_add_time_relative(s3->loop, &c->source, CLOCK_MONOTONIC, MSEC(100),
+                                                  1, fake_late, c) >= 0);
+                return;
+        }
         if (fault && fault->how == FAKE_ELSEWHERE)
                 begin += fault->n;
         if (fault && fault->how == FAKE_NO_ETAG)
@@ -426,6 +446,7 @@ static bool fake_fails(S3Call *c, FakeFault *fault) {
         case FAKE_CODE:
         case FAKE_SHORT:
         case FAKE_ELSEWHERE:
+        case FAKE_LATE:
         case FAKE_WHOLE:
         case FAKE_NO_ETAG:
         case FAKE_NO_RANGE:

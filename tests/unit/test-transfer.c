@@ -367,6 +367,7 @@ static void test_wrong_answers(void **state) {
         } cases[] = {
                 { { FAKE_ELSEWHERE, .nth = 1, .n = 1 }, "the server gave bytes from 1 on" },
                 { { FAKE_ELSEWHERE, .nth = 3, .n = 1 }, "the server gave bytes from " },
+                { { FAKE_LATE, .nth = 3 }, "the server gave bytes from " },
                 { { FAKE_NO_RANGE, .nth = 1 }, "bytes without saying which" },
                 { { FAKE_NO_RANGE, .nth = 2 }, "bytes without saying which" },
                 { { FAKE_NO_ETAG, .nth = 1 }, "no ETag" },
